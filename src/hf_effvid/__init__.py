@@ -1,0 +1,47 @@
+"""Efficient video models for Hugging Face: importing this package registers every architecture with transformers.
+
+Names that need heavy dependencies (`datasets`, `accelerate`, `matplotlib`) are resolved on first use, so that the import
+stays cheap and the core install stays light.
+"""
+
+import importlib
+
+from .version import __version__
+
+
+# public name -> module that defines it; the one list that __all__, __getattr__ and the documentation are made from
+_PUBLIC_NAMES = {
+    "VideoFocalNetConfig": "models.configuration_video_focalnet",
+    "VideoFocalNetModel": "models.modeling_video_focalnet",
+    "VideoFocalNetBackbone": "models.modeling_video_focalnet",
+    "VideoFocalNetForVideoClassification": "models.modeling_video_focalnet",
+    "EffVidVideoProcessor": "models.video_processing_effvid",
+    "VideoClassificationPipeline": "pipelines.video_classification",
+    "read_video": "models.video_reader",
+    "probe_video": "models.video_reader",
+    "iterate_video": "models.video_reader",
+    "VideoLimits": "models.video_reader",
+    "VideoError": "models.video_reader",
+    "load_video_dataset": "data.loading",
+    "check_dataset": "data.doctor",
+    "make_motion_dataset": "data.synthetic",
+    "train_classifier": "training.classification",
+    "evaluate_classifier": "evaluation.classification",
+    "stage_checkpoint": "hub.staging",
+    "verify_checkpoint": "hub.verify",
+    "push_checkpoint": "hub.push",
+}
+
+__all__ = ["__version__", *_PUBLIC_NAMES]
+
+
+def __getattr__(name):
+    if name not in _PUBLIC_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_PUBLIC_NAMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_PUBLIC_NAMES})
