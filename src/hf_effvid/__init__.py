@@ -6,6 +6,7 @@ stays cheap and the core install stays light.
 
 import importlib
 
+from .auto import register
 from .version import __version__
 
 
@@ -45,3 +46,6 @@ def __getattr__(name):
 
 def __dir__():
     return sorted({*globals(), *_PUBLIC_NAMES})
+
+
+register()

@@ -1,0 +1,83 @@
+"""THE table of architectures, and their registration with transformers' auto classes."""
+
+from dataclasses import dataclass
+
+from transformers import (
+    AutoBackbone,
+    AutoConfig,
+    AutoModel,
+    AutoModelForVideoClassification,
+    AutoVideoProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from .models.configuration_video_focalnet import VideoFocalNetConfig
+from .models.modeling_video_focalnet import (
+    VideoFocalNetBackbone,
+    VideoFocalNetForVideoClassification,
+    VideoFocalNetModel,
+)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One row: a configuration, the model that each auto class gives for it, and its processor.
+
+    The converter of checkpoints from elsewhere, if there is one, is `hf_effvid.convert.CONVERTERS[model_type]`.
+    """
+
+    config: type[PreTrainedConfig]
+    models: dict[type, type[PreTrainedModel]]
+    video_processor: type | None = None
+
+    @property
+    def model_type(self):
+        """The name of the architecture in `config.json`."""
+        return self.config.model_type
+
+
+ARCHITECTURES = (
+    Architecture(
+        config=VideoFocalNetConfig,
+        models={
+            AutoModel: VideoFocalNetModel,
+            AutoModelForVideoClassification: VideoFocalNetForVideoClassification,
+            AutoBackbone: VideoFocalNetBackbone,
+        },
+    ),
+)
+
+
+def register():
+    """Makes transformers' auto classes know every architecture, and `save_pretrained` ship its code. Idempotent."""
+    for architecture in ARCHITECTURES:
+        AutoConfig.register(architecture.model_type, architecture.config, exist_ok=True)
+        architecture.config.register_for_auto_class()
+        for auto_class, model_class in architecture.models.items():
+            auto_class.register(architecture.config, model_class, exist_ok=True)
+            model_class.register_for_auto_class(auto_class.__name__)
+        if architecture.video_processor is not None:
+            AutoVideoProcessor.register(architecture.config, architecture.video_processor, exist_ok=True)
+            architecture.video_processor.register_for_auto_class()
+
+
+def find_architecture(model_type):
+    """The row of a `model_type`, or None when it is not one of ours."""
+    return next((row for row in ARCHITECTURES if row.model_type == model_type), None)
+
+
+def complete_auto_map(config):
+    """Names in `config.auto_map` every class that opens a checkpoint with this configuration; returns the configuration.
+
+    `AutoModel.from_pretrained(folder, trust_remote_code=True)` needs the entry even if a classifier was saved. A
+    configuration that is not one of ours is left alone.
+    """
+    architecture = find_architecture(config.model_type)
+    if architecture is not None:
+        classes = {"AutoConfig": architecture.config}
+        classes.update({auto.__name__: model for auto, model in architecture.models.items()})
+        config.auto_map = {
+            name: f"{cls.__module__.rsplit('.', 1)[-1]}.{cls.__name__}" for name, cls in classes.items()
+        }
+    return config
