@@ -1,0 +1,134 @@
+"""What an evaluation starts from: the model, its processor, the rows; and the state the model is put in and left in."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from .stock_processor import StockProcessorAdapter
+
+
+def load_classifier(model, processor=None):
+    """A classifier and a processor with a recipe.
+
+    Args:
+        model: a classifier (also wrapped by PEFT), or a folder or Hub id.
+        processor: a processor, a folder or Hub id of one, or None for the one saved with the model.
+
+    Returns:
+        `(model, processor)`.
+
+    Raises:
+        ValueError: the processor cannot be found, or the number of frames is not known.
+    """
+    # imported here: the auto classes take seconds, and `import hf_effvid.evaluation.results` needs none of them
+    from transformers import AutoModelForVideoClassification, AutoVideoProcessor
+
+    if isinstance(model, (str, os.PathLike)):
+        processor = processor if processor is not None else os.fspath(model)
+        model = AutoModelForVideoClassification.from_pretrained(os.fspath(model))
+    if processor is None:
+        processor = getattr(model, "name_or_path", None)
+        if not processor:
+            raise ValueError("the model was not loaded from a checkpoint: pass its processor as well.")
+    if isinstance(processor, (str, os.PathLike)):
+        processor = AutoVideoProcessor.from_pretrained(os.fspath(processor))
+    if hasattr(processor, "frame_indices"):
+        return model, processor
+    num_frames = frames_per_clip(model.config)
+    if num_frames is None:
+        raise ValueError(
+            f"{type(model.config).__name__} does not say how many frames the model takes, and {type(processor).__name__} "
+            "has no recipe: pass an EffVidVideoProcessor(num_frames=...)."
+        )
+    return model, StockProcessorAdapter(processor, num_frames)
+
+
+def frames_per_clip(config) -> int | None:
+    """Number of frames a model was made for, under the names that transformers' configurations use."""
+    for name in ("num_frames", "frames_per_clip"):
+        if getattr(config, name, None):
+            return int(getattr(config, name))
+    return None
+
+
+def open_rows(dataset, video_column: str, label_column: str):
+    """Rows that give undecoded videos, and the class names of the data set.
+
+    Args:
+        dataset: a `datasets` split, or any sequence or iterable of dicts.
+        video_column, label_column: names of the columns.
+
+    Returns:
+        `(rows, names)`; names is None where labels have none.
+
+    Raises:
+        ValueError: it is a dict of splits, or a column is missing.
+    """
+    if isinstance(dataset, dict):
+        raise ValueError(f"expected one split, got the splits {sorted(map(str, dataset))}: pass one of them.")
+    features = getattr(dataset, "features", None)
+    if not features:
+        return dataset, None
+    for column in (video_column, label_column):
+        if column not in features:
+            raise ValueError(f"the data set has no column {column!r}; it has {sorted(features)}.")
+    if getattr(features[video_column], "decode", False):
+        # a decoded column opens every file with torchcodec before our reader sees it
+        dataset = _undecoded(dataset, video_column)
+    label = features[label_column]
+    label = getattr(label, "feature", label)
+    return dataset, getattr(label, "names", None)
+
+
+def _undecoded(dataset, column: str):
+    from datasets import Video
+
+    return dataset.cast_column(column, Video(decode=False))
+
+
+@contextlib.contextmanager
+def evaluation_mode(model, device: torch.device) -> Iterator[None]:
+    """Puts the model on the device and in evaluation mode, and back afterwards."""
+    training, home = model.training, next(model.parameters()).device
+    moved = torch.device(device) != home
+    if moved:
+        model.to(device)
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+        if moved:
+            model.to(home)
+
+
+def evaluation_identity(model, protocol: dict, rows, dataset_name: str | None, split: str | None) -> dict:
+    """What has to be equal for two runs to share a predictions file.
+
+    The weights are part of it: continuing with another checkpoint of the same architecture would mix two models.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            if tensor.dim()
+            else repr(tensor.item()).encode()
+        )
+    return {
+        "weights": digest.hexdigest(),
+        "dtype": str(model.dtype),
+        "protocol": protocol,
+        "rows": len(rows) if hasattr(rows, "__len__") else None,
+        "dataset": dataset_name,
+        "split": str(split) if split else None,
+    }
+
+
+def short_name(name_or_path: str) -> str:
+    """The last part of a path or Hub id, which is what the model is called in tables."""
+    return Path(name_or_path).name or str(name_or_path)

@@ -1,0 +1,62 @@
+"""How the views of one video become one prediction, and how that is written down."""
+
+import torch
+
+
+_PROTOCOL_FIELDS = (
+    "num_frames",
+    "sampling",
+    "frame_stride",
+    "target_fps",
+    "short_clip_policy",
+    "size",
+    "crop_size",
+    "multi_view_size",
+)
+
+
+def aggregate_views(logits: torch.Tensor, aggregation: str, multi_label: bool = False) -> torch.Tensor:
+    """Scores of one video from the logits of its views.
+
+    Args:
+        logits: (V, K).
+        aggregation: `"softmax_mean"` averages probabilities (sigmoids for a multi-label model), `"logit_mean"` averages
+            logits and takes probabilities of the mean.
+        multi_label: whether classes are independent.
+
+    Returns:
+        (K,) probabilities.
+
+    Raises:
+        ValueError: unknown aggregation.
+    """
+    if aggregation not in ("softmax_mean", "logit_mean"):
+        raise ValueError(f'aggregation must be "softmax_mean" or "logit_mean", got {aggregation!r}.')
+    if aggregation == "logit_mean":
+        logits = logits.mean(0, keepdim=True)
+    probabilities = logits.sigmoid() if multi_label else logits.softmax(-1)
+    return probabilities.mean(0)
+
+
+def describe_protocol(
+    processor, multi_view: bool = True, num_clips: int | None = None, num_crops: int | None = None
+) -> dict:
+    """The recipe that an evaluation really used, JSON-ready; fields that are None are left out."""
+    several = multi_view or num_clips is not None or num_crops is not None
+    protocol = {name: getattr(processor, name, None) for name in _PROTOCOL_FIELDS}
+    protocol["num_clips"] = (num_clips or getattr(processor, "num_clips", None) or 1) if several else 1
+    protocol["num_crops"] = (num_crops or getattr(processor, "num_crops", None) or 1) if several else 1
+    protocol["aggregation"] = getattr(processor, "aggregation", None) or "softmax_mean"
+    if protocol["sampling"] != "dense":
+        protocol.pop("frame_stride")
+        protocol.pop("target_fps")
+    if protocol["num_crops"] == 1:
+        protocol.pop("multi_view_size")
+    return {name: _plain(value) for name, value in protocol.items() if value is not None}
+
+
+def _plain(value):
+    """transformers keeps sizes in a dict-like class; JSON wants a dict without the empty fields."""
+    if isinstance(value, (str, int, float, bool)):
+        return value
+    return {name: number for name, number in dict(value).items() if number is not None}
