@@ -34,6 +34,8 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata, is_valid_video
 
 from .clip_sampling import SAMPLINGS, SHORT_CLIP_POLICIES, sample_clips
+from .video_pixels import output_size
+from .video_pixels import resize as resize_pixels
 from .video_reader import VideoLimits, read_video
 
 
@@ -156,6 +158,8 @@ class EffVidVideoProcessor(BaseVideoProcessor):
             frames = self.resize(frames, target_size(recipe, multi_view), resample=recipe["resample"])
         if recipe["do_center_crop"]:
             frames = crop_frames(frames, as_size(recipe["crop_size"], default_to_square=True), crop)
+        if recipe["device"] is not None:
+            frames = frames.to(recipe["device"])
         frames = self.rescale_and_normalize(
             frames,
             recipe["do_rescale"],
@@ -166,6 +170,20 @@ class EffVidVideoProcessor(BaseVideoProcessor):
         )
         return frames.float()
 
+    def resize(self, image, size, resample=None, **kwargs):
+        """Resize (T, C, H, W); uint8 colour frames bilinearly with the reader's own function, so that decode-time resizing is equal."""
+        plain = not size.longest_edge and not size.max_height
+        bilinear = resample is None or resample == PILImageResampling.BILINEAR
+        if image.dtype != torch.uint8 or image.shape[-3] != 3 or not plain or not bilinear:
+            return super().resize(image, size=size, resample=resample, **kwargs)
+        wanted = (size.height, size.width) if size.height and size.width else size.shortest_edge
+        height, width = output_size(*image.shape[-2:], wanted)
+        if image.shape[-2:] == (height, width):
+            return image
+        pixels = image.permute(0, 2, 3, 1).cpu().numpy()
+        resized = np.stack([resize_pixels(frame, height, width) for frame in pixels])
+        return torch.from_numpy(resized).permute(0, 3, 1, 2).contiguous().to(image.device)
+
     def recipe(self, **overrides):
         """The fields of the recipe as a dict, changed by `overrides` (None means: as saved)."""
         fields = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
@@ -174,14 +192,13 @@ class EffVidVideoProcessor(BaseVideoProcessor):
             raise TypeError(f"Unknown arguments {unknown}: expected some of {sorted(fields)}.")
         return fields | {name: value for name, value in overrides.items() if value is not None}
 
-    def _preprocess(self, videos, num_crops=1, return_tensors="pt", device=None, **recipe):
+    def _preprocess(self, videos, num_crops=1, return_tensors="pt", **recipe):
         """Clips (T, C, H, W) to rows: `num_crops` per clip, along the long side from left to right."""
         if num_crops > 1 and not recipe["do_center_crop"]:
             raise ValueError(f"num_crops={num_crops} needs do_center_crop=True, got {recipe['do_center_crop']}.")
         positions = [0.5] if num_crops == 1 else [i / (num_crops - 1) for i in range(num_crops)]
         rows = []
         for clip in videos:
-            clip = clip if device is None else clip.to(device)
             rows += [self.transform_clip(clip, crop, multi_view=num_crops > 1, **recipe) for crop in positions]
         shapes = sorted({tuple(row.shape) for row in rows})
         if return_tensors is not None and len(shapes) > 1:
