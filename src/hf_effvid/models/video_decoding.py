@@ -1,0 +1,342 @@
+"""Decoding with PyAV: only the frames that are needed, one at a time, into a small array. No torch here."""
+
+import bisect
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .video_container import (
+    VideoInfo,
+    check_pixels,
+    describe,
+    native_errors,
+    open_container,
+    read_frame_table,
+)
+from .video_errors import VideoEmpty, VideoError, VideoTooLarge
+from .video_pixels import orientation_of_frame, output_size, resize, to_rgb
+from .video_selection import check_selection, select_frames
+
+
+@dataclass
+class Clip:
+    """Decoded frames as numpy arrays: `pixels` (T, H, W, 3) uint8, `times` (T,) float64 seconds, and their origin."""
+
+    pixels: np.ndarray
+    times: np.ndarray
+    indices: list
+    info: VideoInfo
+    notes: list = field(default_factory=list)
+    num_decoded: int = 0
+
+
+class VideoFile:
+    """One opened source: its stream, its frame table, and a decoder that moves forward or jumps to a key frame."""
+
+    def __init__(self, opened, limits, deadline):
+        self.opened, self.limits, self.deadline = opened, limits, deadline
+        self.num_decoded = 0
+        self.num_damaged = 0
+        self.container, self.stream = open_container(opened, limits, deadline)
+
+    def close(self):
+        self.container.close()
+
+    def reopen(self):
+        """Start anew at the beginning: the one way to rewind that every demuxer supports."""
+        self.container.close()
+        self.container, self.stream = open_container(self.opened, self.limits, self.deadline)
+
+    def frames(self):
+        """Yield decoded frames from the current position. Damaged packets are counted and skipped."""
+        packets = self.container.demux(self.stream)
+        while True:
+            self.deadline.check()
+            try:
+                packet = next(packets, None)
+            except VideoError:
+                raise
+            except (OSError, EOFError, ValueError):
+                self.num_damaged += 1
+                packet = None
+            yield from self._decode(packet)
+            if packet is None:
+                return
+
+    def _decode(self, packet):
+        try:
+            decoded = self.stream.codec_context.decode(packet if packet is not None and packet.size else None)
+        except VideoError:
+            raise
+        except EOFError:
+            return
+        except (OSError, ValueError, RuntimeError):
+            self.num_damaged += 1
+            return
+        for frame in decoded:
+            self.deadline.check()
+            self.num_decoded += 1
+            if self.num_decoded > self.limits.max_decoded_frames:
+                found = f"more than {self.limits.max_decoded_frames} frames to decode"
+                raise VideoTooLarge(self.opened.name, found, "Shorten the selection, or raise max_decoded_frames")
+            check_pixels(frame.width, frame.height, self.opened.name, self.limits)
+            self.num_damaged += bool(frame.is_corrupt)
+            yield frame
+
+    def first_frame(self):
+        """Decode one frame from the beginning, for what only frames tell (orientation)."""
+        frame = next(self.frames(), None)
+        if frame is None:
+            raise VideoEmpty(self.opened.name, "no frame can be decoded", "Check that the file plays")
+        return frame
+
+
+def probe(opened, limits, deadline):
+    """Describe a source: returns (VideoFile, FrameTable, VideoInfo, Orientation). The caller closes the VideoFile."""
+    video = VideoFile(opened, limits, deadline)
+    try:
+        with native_errors(opened.name):
+            orientation = orientation_of_frame(video.first_frame())
+            video.reopen()
+            table = read_frame_table(video.container, video.stream, opened, limits, deadline)
+            return video, table, describe(video.container, video.stream, table, orientation, opened), orientation
+    except BaseException:
+        video.close()
+        raise
+
+
+def read_clip(opened, limits, deadline, size=None, **selection):
+    """Read the selected frames of an opened source.
+
+    Args:
+        opened: The `SourceFile`.
+        limits: The `VideoLimits`.
+        deadline: The `Deadline`.
+        size: None, shorter side, or (height, width).
+        selection: Arguments of `select_frames`.
+
+    Returns:
+        A `Clip`.
+    """
+    check_selection(**{name: selection.get(name) for name in SELECTION})
+    video, table, info, orientation = probe(opened, limits, deadline)
+    try:
+        base = float(video.stream.time_base)
+        times = (table.pts - table.pts[0]) * base
+        indices, notes = select_frames(info, times, **selection)
+        with native_errors(opened.name):
+            return _collect(video, table, info, orientation, indices, notes, times, size)
+    finally:
+        video.close()
+
+
+SELECTION = ("num_frames", "indices", "start", "end", "target_fps", "sampler")
+
+
+def _collect(video, table, info, orientation, indices, notes, times, size):
+    wanted = sorted(set(indices))
+    store, slots, found_times = None, {}, {}
+    for index, frame in pick_frames(video, table, wanted):
+        pixels = orientation.apply(to_rgb(frame))
+        if store is None:
+            height, width = output_size(pixels.shape[0], pixels.shape[1], size)
+            store = allocate(len(wanted), height, width, len(indices), video.opened.name, video.limits)
+        elif size is None and pixels.shape[:2] != store.shape[1:3]:
+            notes.append(f"frame {index} has {pixels.shape[1]}x{pixels.shape[0]} pixels: resized like the first one")
+        slots[index] = len(slots)
+        store[slots[index]] = resize(pixels, *store.shape[1:3])
+        found_times[index] = times[index]
+    if store is None:
+        raise VideoEmpty(video.opened.name, "no frame can be decoded", "Check that the file plays")
+    return _assemble(video, info, indices, wanted, notes, times, store, slots)
+
+
+def allocate(count, height, width, num_outputs, name, limits):
+    """Return an empty (count, height, width, 3) array, if it is within the limits."""
+    needed = max(count, num_outputs) * height * width * 3
+    if needed > limits.max_output_bytes:
+        found = f"{max(count, num_outputs)} frames of {width}x{height} need {needed} bytes"
+        raise VideoTooLarge(name, found, "Pass size= or num_frames=, or raise VideoLimits.max_output_bytes")
+    return np.empty((count, height, width, 3), dtype=np.uint8)
+
+
+def _assemble(video, info, indices, wanted, notes, times, store, slots):
+    """Put the frames in the wanted order; what could not be decoded is filled by its nearest earlier neighbour."""
+    have = sorted(slots)
+    missing = [index for index in wanted if index not in slots]
+    if missing:
+        notes.append(f"truncated or damaged: {len(missing)} of {len(wanted)} frames replaced by their neighbours")
+    if video.num_damaged:
+        notes.append(f"damaged: {video.num_damaged} packets or frames with errors")
+    actual = [have[max(bisect.bisect_right(have, index) - 1, 0)] for index in indices]
+    order = [slots[index] for index in actual]
+    pixels = store if order == list(range(len(store))) else store[order]
+    return Clip(pixels, times[actual], actual, info, notes, video.num_decoded)
+
+
+def pick_frames(video, table, wanted):
+    """Yield (index, frame) for the sorted `wanted` indices, decoding as little as the key frames allow.
+
+    A frame that cannot be decoded is left out.
+    """
+    if not table.unique:
+        yield from _pick_by_counting(video, wanted)
+        return
+    targets = [int(table.pts[index]) for index in wanted]
+    # With estimated time stamps the nearest frame counts, with listed ones only the very frame.
+    tolerance = 0 if table.exact else int(table.pts[-1] - table.pts[0]) // max(2 * len(table.pts), 1)
+    position, last, may_seek = 0, None, True
+    while position < len(wanted):
+        jumped = may_seek and _jump(video, table, targets[position])
+        if not jumped:
+            video.reopen()
+        landed_late = False
+        for frame in video.frames():
+            last = frame.pts
+            if last is None:
+                continue
+            if jumped and last > targets[position] + tolerance:
+                landed_late = True
+                break
+            jumped = False
+            while table.exact and targets[position] < last:
+                position += 1  # that frame was not decodable
+                if position == len(wanted):
+                    return
+            while last >= targets[position] - tolerance:
+                yield wanted[position], frame
+                position += 1
+                if position == len(wanted):
+                    return
+            if may_seek and _worth_a_jump(table, last, targets[position]):
+                break
+        else:
+            return  # the end of the stream
+        if landed_late:
+            may_seek = False
+
+
+def _key_before(table, target):
+    """Return the last key frame at or before a time stamp, or None where none is known."""
+    rank = int(np.searchsorted(table.keys, target, side="right")) - 1
+    return int(table.keys[rank]) if rank >= 0 else None
+
+
+def _worth_a_jump(table, last, target):
+    """Whether a key frame lies so far ahead of the last decoded frame that jumping saves decoding."""
+    if not table.exact:
+        return int(np.searchsorted(table.pts, target)) - int(np.searchsorted(table.pts, last)) > _BLIND_JUMP
+    key = _key_before(table, target)
+    if key is None or key <= last:
+        return False
+    return int(np.searchsorted(table.pts, key)) - int(np.searchsorted(table.pts, last)) > _SHORT_JUMP
+
+
+_SHORT_JUMP = 4  # frames that are cheaper to decode than a seek and a flushed decoder
+_BLIND_JUMP = 100  # without a list of key frames a jump may land far back
+
+
+def _jump(video, table, target):
+    """Seek to the key frame before `target`. Returns False where starting at the beginning is as good, or needed."""
+    key = _key_before(table, target) if table.exact else target
+    if key is None or key <= int(table.pts[0]):
+        return False
+    try:
+        video.container.seek(key, stream=video.stream, backward=True)
+    except VideoError:
+        raise
+    except (OSError, EOFError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _pick_by_counting(video, wanted):
+    """Without usable time stamps the order of the decoded frames is the only index."""
+    video.reopen()
+    position = 0
+    for index, frame in enumerate(video.frames()):
+        if wanted[position] == index:
+            yield index, frame
+            position += 1
+            if position == len(wanted):
+                return
+
+
+def iterate_frames(opened, limits, deadline, start=None, end=None, target_fps=None, size=None):
+    """Yield (seconds, (H, W, 3) uint8 array) one by one; the clock of `deadline` starts anew for each.
+
+    Raises:
+        VideoError: also in the middle, if nothing could be read or a limit is reached.
+    """
+    check_selection(None, None, start, end, target_fps, None)
+    video = VideoFile(opened, limits, deadline)
+    try:
+        with native_errors(opened.name):
+            first = video.first_frame()
+            orientation, base = orientation_of_frame(first), float(video.stream.time_base)
+            origin = first.pts
+            _rewind(video, origin, start, base)
+            shape = None
+            for seconds, frame in _on_the_clock(_timed(video, origin, base), start or 0.0, end, target_fps):
+                pixels = orientation.apply(to_rgb(frame))
+                shape = shape or output_size(pixels.shape[0], pixels.shape[1], size)
+                allocate(0, *shape, 1, opened.name, limits)
+                yield seconds, resize(pixels, *shape)
+                deadline.renew()
+    finally:
+        video.close()
+
+
+def _rewind(video, origin, start, base):
+    """Go back to the beginning, or to a key frame before `start`."""
+    if origin is not None and start and start > _SEEK_AFTER:
+        target = origin + int(start / base)
+        try:
+            video.container.seek(target, stream=video.stream, backward=True)
+            landed = next(video.frames(), None)
+            if landed is not None and landed.pts is not None and landed.pts <= target:
+                video.container.seek(target, stream=video.stream, backward=True)
+                return
+        except VideoError:
+            raise
+        except (OSError, EOFError, ValueError, OverflowError):
+            pass
+    video.reopen()
+
+
+_SEEK_AFTER = 2.0  # seconds: below that decoding from the beginning is as quick
+
+
+def _timed(video, origin, base):
+    """Yield (seconds from the first frame, frame); frames without a time stamp follow at the stream's rate."""
+    step = 1 / (float(video.stream.average_rate) if video.stream.average_rate else 25.0)
+    seconds = -step
+    for frame in video.frames():
+        if frame.pts is not None and origin is not None:
+            seconds = (frame.pts - origin) * base
+        else:
+            seconds += step
+        yield seconds, frame
+
+
+def _on_the_clock(timed, start, end, target_fps):
+    """Keep the frames with start <= seconds < end; with `target_fps`, the frame on display at every tick instead."""
+    stop = float("inf") if end is None else end
+    if target_fps is None:
+        for seconds, frame in timed:
+            if seconds >= stop - 1e-6:
+                return
+            if seconds >= start - 1e-6:
+                yield seconds, frame
+        return
+    tick, shown = 0, None
+    for seconds, frame in timed:
+        while shown is not None and start + tick / target_fps < min(seconds - 1e-6, stop - 1e-6):
+            yield start + tick / target_fps, shown
+            tick += 1
+        if seconds >= stop - 1e-6:
+            return
+        shown = frame
+        last = seconds
+    if shown is not None and start + tick / target_fps <= last + 1e-6:
+        yield start + tick / target_fps, shown
