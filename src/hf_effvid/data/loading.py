@@ -1,0 +1,282 @@
+"""`load_video_dataset`: one door for every form in which labelled videos come.
+
+Whatever comes in, a `datasets` data set goes out with a column "video" that is not decoded (``{"path", "bytes"}``, read
+later by this package's own reader, so torchcodec is not needed) and a column "label" with the class names in its type.
+No video is opened while listing.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from .annotations import (
+    ANNOTATION_EXTENSIONS,
+    AnnotationError,
+    ClipRow,
+    canonical_split,
+    is_standard_split,
+    read_annotations,
+)
+from .folders import list_class_folders
+from .hub_datasets import load_with_datasets, normalize_columns
+
+
+logger = logging.getLogger(__name__)
+
+_METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
+_NO_SPLIT = "train"  # what `datasets` calls the only split of data without splits
+
+
+def load_video_dataset(
+    source,
+    split: str | None = None,
+    streaming: bool = False,
+    label_column: str | None = None,
+    video_column: str | None = None,
+    *,
+    root=None,
+    class_names: Sequence[str] | None = None,
+    multi_label: bool | None = None,
+    label_separator: str = "|",
+    missing: str = "error",
+    allow_outside_root: bool = False,
+    num_shards: int = 16,
+    **load_kwargs,
+):
+    """Load labelled videos from class folders, lists, or anything `datasets` can load.
+
+    Args:
+        source: one of
+
+            * a folder with ``metadata.csv`` / ``.tsv`` / ``.jsonl`` (columns such as ``file_name,label,split``),
+            * a folder with one list per split (``train.csv``, ``val.txt``, ...),
+            * a folder of class folders, with or without ``train`` / ``val`` / ``test`` above them,
+            * a list file: CSV, TSV, JSON lines or text lines ``path label``,
+            * a folder written by ``save_to_disk``, a local or Hub id that ``datasets.load_dataset`` opens (offline with
+              ``HF_HUB_OFFLINE=1``), or a loaded `datasets` object.
+        split: "train", "validation" (also "val"), "test" or another name; None: all of them in a dict. Splits under
+            other names than these three are only loaded when asked for by name.
+        streaming: give iterable data sets.
+        label_column: the source's column with the label; the usual names, such as "label", are found without it.
+        video_column: the source's column with the video or its path; the usual names are found without it.
+        root: the folder that the paths of a list are relative to; default: the list's folder.
+        class_names: the classes in the order of their numbers. Default: all labels of the data set, sorted (numbers
+            by value).
+        multi_label: whether a video has several labels. Default: it has when labels are lists. With True, text
+            labels are split at `label_separator`.
+        label_separator: what separates the labels of one video in a list.
+        missing: what to do with listed files that do not exist: "error", "skip" (with a warning) or "keep".
+        allow_outside_root: let lists name files outside `root`. Only for lists that you wrote yourself.
+        num_shards: shards of a local stream; as many loader workers can share it.
+        **load_kwargs: passed to ``datasets.load_dataset`` (``name``, ``revision``, ``data_files``, ``token``, ...).
+
+    Returns:
+        A `datasets.DatasetDict` (`IterableDatasetDict` when streaming), or one data set when `split` is given. Columns:
+        "video" (``Video(decode=False)``) and "label" (`ClassLabel`, or a list of it for several labels); "start" and
+        "end" in seconds where the list has them; other columns of the list as text.
+
+    Raises:
+        AnnotationError: nothing usable was found; the message says what was expected.
+    """
+    if missing not in ("error", "skip", "keep"):
+        raise ValueError(f"`missing` must be 'error', 'skip' or 'keep', got {missing!r}")
+    wanted = canonical_split(split) if split else None
+    columns = {"label_column": label_column, "video_column": video_column}
+    labels = {"class_names": class_names, "multi_label": multi_label, "label_separator": label_separator}
+    if hasattr(source, "features") or isinstance(source, dict):
+        return _pick(normalize_columns(source, **columns, **labels), wanted, source)
+
+    rows = _local_rows(source, root, label_separator if multi_label else None, columns, allow_outside_root)
+    if rows is None:
+        loaded = load_with_datasets(source, split, streaming, load_kwargs)
+        return normalize_columns(loaded, **columns, **labels)
+    rows = _select_splits(rows, wanted, source)
+    rows = _check_files(rows, missing, source)
+    datasets = _build(rows, class_names, bool(multi_label) or any(len(row.labels) != 1 for row in rows), source)
+    if streaming:
+        datasets = {name: ds.to_iterable_dataset(num_shards=min(num_shards, len(ds))) for name, ds in datasets.items()}
+    return _pick(_as_dict(datasets, streaming), wanted, source)
+
+
+def label_names(dataset) -> list[str]:
+    """The class names of a data set with the columns of `load_video_dataset`, in the order of their numbers.
+
+    Raises:
+        AnnotationError: its labels have no names.
+    """
+    if isinstance(dataset, dict):
+        dataset = next(iter(dataset.values()))
+    feature = (dataset.features or {}).get("label")
+    feature = getattr(feature, "feature", feature)
+    if getattr(feature, "names", None) is None:
+        raise AnnotationError(
+            "the data set", f"labels without names ({feature})", "Load it with `load_video_dataset(...)`."
+        )
+    return list(feature.names)
+
+
+def is_multi_label(dataset) -> bool:
+    """Whether a data set with the columns of `load_video_dataset` has lists of labels."""
+    if isinstance(dataset, dict):
+        dataset = next(iter(dataset.values()))
+    return hasattr((dataset.features or {}).get("label"), "feature")
+
+
+def _local_rows(source, root, separator, columns, allow_outside_root) -> list[ClipRow] | None:
+    """The rows of a local folder or list file; None for what only `datasets` can open."""
+    path = Path(source).expanduser()
+    options = {
+        "label_separator": separator,
+        "label_column": columns["label_column"],
+        "path_column": columns["video_column"],
+        "allow_outside_root": allow_outside_root,
+    }
+    if path.is_file():
+        if path.suffix.lower() not in ANNOTATION_EXTENSIONS:
+            raise AnnotationError(str(path), "not a list", f"Expected one of {', '.join(ANNOTATION_EXTENSIONS)}.")
+        return read_annotations(path, root=root, **options)
+    if not path.is_dir():
+        _refuse_missing_path(source)
+        return None
+    for name in _METADATA_NAMES:
+        if (path / name).is_file():
+            return read_annotations(path / name, root=root, **options)
+    lists = [f for f in sorted(path.iterdir()) if f.suffix.lower() in ANNOTATION_EXTENSIONS]
+    lists = [f for f in lists if is_standard_split(f.stem)]
+    if lists:
+        return _split_lists(path, lists, root, options)
+    if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file() or _has_shards(path):
+        return None
+    nested = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and is_standard_split(folder.name)]
+    files = [(folder, folder / name) for folder in nested for name in _METADATA_NAMES if (folder / name).is_file()]
+    if files:
+        return [
+            row
+            for folder, file in files
+            for row in _with_split(read_annotations(file, root=root, **options), canonical_split(folder.name))
+        ]
+    return list_class_folders(path)[0]
+
+
+def _split_lists(folder: Path, lists: list[Path], root, options) -> list[ClipRow]:
+    rows = []
+    for file in lists:
+        rows += _with_split(read_annotations(file, root=root or folder, **options), canonical_split(file.stem))
+    return rows
+
+
+def _with_split(rows: list[ClipRow], split: str) -> list[ClipRow]:
+    for row in rows:
+        row.split = split
+    return rows
+
+
+def _has_shards(path: Path) -> bool:
+    """Parquet, Arrow or tar files: a data set that `datasets` knows how to open."""
+    return any(next(path.glob(pattern), None) for pattern in ("**/*.parquet", "**/*.arrow", "**/*.tar"))
+
+
+def _refuse_missing_path(source) -> None:
+    text = str(source)
+    if not isinstance(source, str) or not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)?", text) or text.startswith("."):
+        raise AnnotationError(text, "no such file or folder", "Check the path.")
+
+
+def _select_splits(rows: list[ClipRow], wanted: str | None, source) -> list[ClipRow]:
+    for row in rows:
+        row.split = row.split or _NO_SPLIT
+    found = sorted({row.split for row in rows})
+    if wanted is not None and wanted not in found:
+        raise AnnotationError(str(source), f"no split {wanted!r} among {found}", "Ask for one of these.")
+    standard = [name for name in found if is_standard_split(name)]
+    if wanted is not None and wanted not in standard:
+        return [row for row in rows if row.split == wanted]
+    if standard and len(standard) < len(found):
+        others = [name for name in found if name not in standard]
+        logger.warning("%s: left out the splits %s; ask for them by name", source, ", ".join(others))
+    return [row for row in rows if row.split in standard] if standard else rows
+
+
+def _check_files(rows: list[ClipRow], missing: str, source) -> list[ClipRow]:
+    if missing == "keep":
+        return rows
+    absent = [row.path for row in rows if not os.path.isfile(row.path)]
+    if not absent:
+        return rows
+    found = f"{len(absent)} of {len(rows)} listed files do not exist, such as {', '.join(absent[:3])}"
+    if missing == "error" or len(absent) == len(rows):
+        raise AnnotationError(str(source), found, "Check `root`, or pass `missing='skip'`.")
+    logger.warning("%s: %s; left out", source, found)
+    gone = set(absent)
+    return [row for row in rows if row.path not in gone]
+
+
+def _class_order(rows: list[ClipRow], class_names, source) -> list[str]:
+    used = {label for row in rows for label in row.labels}
+    numbers = used and all(re.fullmatch(r"\d{1,6}", label) for label in used)
+    if class_names is not None:
+        names = list(class_names)
+        unknown = sorted(used - set(names))
+        if unknown and not (numbers and max(map(int, used)) < len(names)):
+            raise AnnotationError(
+                str(source), f"labels that are not in `class_names`: {', '.join(unknown[:5])}", "Add or correct them."
+            )
+        return names
+    if numbers:
+        # Lists with numbers mean these numbers: a number that happens not to occur must not shift those above it.
+        return [str(number) for number in range(max(map(int, used)) + 1)]
+    return sorted(used)
+
+
+def _build(rows: list[ClipRow], class_names, multi_label: bool, source) -> dict:
+    from datasets import ClassLabel, Dataset, Features, List, Value, Video
+
+    names = _class_order(rows, class_names, source)
+    number = {name: i for i, name in enumerate(names)}
+    if not all(label in number for row in rows for label in row.labels):
+        number = {str(i): i for i in range(len(names))}  # the list has numbers, `class_names` gives them names
+    label = ClassLabel(names=names)
+    features = {"video": Video(decode=False), "label": List(label) if multi_label else label}
+    timed = any(row.start is not None or row.end is not None for row in rows)
+    if timed:
+        features |= {"start": Value("float64"), "end": Value("float64")}
+    extras = [key for key in rows[0].extra if key not in features]
+    features |= {key: Value("string") for key in extras}
+
+    built = {}
+    for split in sorted({row.split for row in rows}, key=_split_order):
+        part = [row for row in rows if row.split == split]
+        ids = [[number[name] for name in row.labels] for row in part]
+        columns = {
+            "video": [{"path": row.path, "bytes": None} for row in part],
+            "label": ids if multi_label else [one[0] for one in ids],
+        }
+        if timed:
+            columns |= {"start": [row.start for row in part], "end": [row.end for row in part]}
+        columns |= {key: [row.extra.get(key, "") for row in part] for key in extras}
+        built[split] = Dataset.from_dict(columns, features=Features(features))
+    return built
+
+
+def _split_order(name: str) -> tuple:
+    order = ("train", "validation", "test")
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _as_dict(parts: dict, streaming: bool):
+    from datasets import DatasetDict, IterableDatasetDict
+
+    return IterableDatasetDict(parts) if streaming else DatasetDict(parts)
+
+
+def _pick(loaded, wanted: str | None, source):
+    if wanted is None or not isinstance(loaded, dict):
+        return loaded
+    by_name = {canonical_split(name): value for name, value in loaded.items()}
+    if wanted not in by_name:
+        raise AnnotationError(
+            str(source)[:200], f"no split {wanted!r} among {sorted(loaded)}", "Ask for one of these."
+        )
+    return by_name[wanted]
