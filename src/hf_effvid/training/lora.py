@@ -1,0 +1,70 @@
+"""LoRA through PEFT: which layers get adapters, wrapping a classifier, and merging back to a plain model."""
+
+from torch import nn
+
+from .optim import find_blocks
+
+
+def lora_target_modules(model, targets=None):
+    """Full names of the linear layers that get adapters.
+
+    Args:
+        model: the classifier.
+        targets: name endings (`query`, `attention.qkv`); None takes every linear layer inside the repeated blocks.
+
+    Raises:
+        ValueError: no layer matches.
+    """
+    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    if targets is None:
+        blocks = tuple(name + "." for name, _ in find_blocks(model))
+        chosen = {name for name in linear if blocks and name.startswith(blocks)}
+    else:
+        chosen = {name for name in linear if any(name == t or name.endswith("." + t) for t in targets)}
+    if not chosen:
+        wanted = "inside repeated blocks" if targets is None else f"ending in {', '.join(targets)}"
+        raise ValueError(
+            f"LoRA found no linear layer {wanted} in {type(model).__name__}; set lora_targets to some of: "
+            f"{', '.join(sorted(linear)[:8])} ..."
+        )
+    return sorted(chosen)
+
+
+def head_modules(model):
+    """Names of the modules above the backbone that hold parameters: they are trained in full beside the adapters."""
+    prefix = getattr(model, "base_model_prefix", "")
+    return [name for name, child in model.named_children() if name != prefix and any(True for _ in child.parameters())]
+
+
+def add_lora(model, r, alpha=None, dropout=0.0, targets=None):
+    """Wraps a classifier into a `peft.PeftModel` whose adapters and head are trainable.
+
+    Args:
+        model: the classifier; it is edited in place.
+        r: rank of the adapters.
+        alpha: scale; twice the rank when None.
+        dropout: dropout before the adapters.
+        targets: see `lora_target_modules`.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ImportError("LoRA needs peft: pip install 'hf_effvid[train]'.") from error
+    config = LoraConfig(
+        r=r,
+        lora_alpha=alpha if alpha is not None else 2 * r,
+        lora_dropout=dropout,
+        target_modules=lora_target_modules(model, targets),
+        modules_to_save=head_modules(model),
+    )
+    return get_peft_model(model, config)
+
+
+def is_lora(model):
+    """Whether a model is wrapped by PEFT."""
+    return hasattr(model, "peft_config") and hasattr(model, "merge_and_unload")
+
+
+def merge_lora(model):
+    """The plain model with its adapters added into the weights; a model without adapters comes back unchanged."""
+    return model.merge_and_unload() if is_lora(model) else model
