@@ -1,0 +1,75 @@
+"""Our Video-FocalNet gives the numbers of the authors' implementation."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hf_effvid import VideoFocalNetConfig, VideoFocalNetForVideoClassification
+
+from .video_focalnet_reference import FULL_SIZE_CASE, TINY_CASES, ReferenceCase
+
+
+@pytest.fixture(scope="module", params=TINY_CASES)
+def tiny_case(request):
+    return ReferenceCase(request.param)
+
+
+def _assert_all_pass(comparisons):
+    failed = [comparison for comparison in comparisons if not comparison.passes]
+    assert not failed, failed
+
+
+def test_logits_in_double_precision(tiny_case):
+    _assert_all_pass(tiny_case.compare_float64())
+
+
+def test_every_feature_modulator_and_gate(tiny_case):
+    comparisons = tiny_case.compare_float32()
+    assert len(comparisons) == 1 + len(tiny_case.record["features"])
+    _assert_all_pass(comparisons)
+
+
+def test_loss_and_gradient_norm_of_every_parameter(tiny_case):
+    comparisons = tiny_case.compare_gradients()
+    assert len(comparisons) == 1 + len(list(tiny_case.model.parameters()))
+    _assert_all_pass(comparisons)
+
+
+@pytest.mark.parametrize("what", ["tanh GELU", "epsilon", "reversed time", "transposed space"])
+def test_the_comparison_notices_small_differences(what, monkeypatch):
+    """A tolerance that passes these changes would be worth nothing."""
+    case = ReferenceCase("tiny_default")
+    if what == "tanh GELU":
+        gelu = torch.nn.functional.gelu
+        monkeypatch.setattr(torch.nn.functional, "gelu", lambda x, **kwargs: gelu(x, approximate="tanh"))
+    for module in case.model.modules():
+        if what == "epsilon" and isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-6
+    for name, parameter in case.model.named_parameters():
+        if what == "reversed time" and "temporal_kernel" in name:
+            parameter.data = parameter.data.flip(-1)
+        if what == "transposed space" and "spatial_kernel" in name:
+            parameter.data = parameter.data.transpose(-1, -2)
+    assert not case.compare_float64()[0].passes
+
+
+@pytest.mark.slow
+def test_full_size_tiny_model_from_its_seed():
+    case = ReferenceCase(FULL_SIZE_CASE)
+    _assert_all_pass(case.compare_float32())
+    _assert_all_pass(case.compare_float64())
+
+
+PUBLISHED_SIZES = [("tiny", 49_553_272, 63.0), ("small", 88_735_168, 124.3), ("base", 157_389_216, 220.6)]
+
+
+@pytest.mark.parametrize(("preset", "parameters", "gmacs"), PUBLISHED_SIZES)
+def test_parameters_and_multiply_accumulates_of_the_presets(preset, parameters, gmacs):
+    with torch.device("meta"):
+        model = VideoFocalNetForVideoClassification(VideoFocalNetConfig.from_preset(preset, num_labels=400)).eval()
+        clips = torch.empty(1, 8, 3, 224, 224)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(clips)
+    # the counter counts a multiplication and an addition as two
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmacs, abs=0.06)
