@@ -51,7 +51,7 @@ def download(url, limits, allow_remote):
                 found = f"the server answered {response.status} {response.reason}"
                 raise VideoNotFound(url, found, "Check the URL")
             return _read_body(response, url, limits, end, connection)
-        except (TimeoutError, socket.timeout):
+        except TimeoutError:
             raise _timeout(url, limits) from None
         except (OSError, http.client.HTTPException) as error:
             raise VideoNotReadable(url, f"the download failed ({error})", "Try again") from None

@@ -15,7 +15,9 @@ def check_selection(num_frames, indices, start, end, target_fps, sampler):
     if sum(value is not None for value in (num_frames, indices, sampler)) > 1:
         raise ValueError("Give one of num_frames, indices and sampler.")
     if indices is not None and any(value is not None for value in (start, end, target_fps)):
-        raise ValueError("indices count from the first frame of the video: give no start, end or target_fps with them.")
+        raise ValueError(
+            "indices count from the first frame of the video: give no start, end or target_fps with them."
+        )
     if sampler is not None and target_fps is not None:
         raise ValueError("A sampler decides the frames itself: give no target_fps with it.")
     if num_frames is not None and (isinstance(num_frames, bool) or int(num_frames) != num_frames or num_frames < 1):

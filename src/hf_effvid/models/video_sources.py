@@ -152,7 +152,9 @@ def _open_path(source, limits):
     text = os.fsdecode(source)
     if "://" in text:
         raise VideoSourceNotAllowed(
-            text, "a URL whose scheme is not http or https", "Give a local path, or an http(s) URL and allow_remote=True"
+            text,
+            "a URL whose scheme is not http or https",
+            "Give a local path, or an http(s) URL and allow_remote=True",
         )
     if "\0" in text or not text:
         raise VideoNotFound(repr(text), "not a usable file name", "Give the path of a video file")
