@@ -70,13 +70,7 @@ class Metric:
             raise ResultsError(f"{where}: n must be a positive number of videos, got {self.n!r}.")
         if self.interval is None:
             return
-        if not isinstance(self.interval, (list, tuple)) or len(self.interval) != 2:
-            raise ResultsError(f"{where}: interval must be (low, high), got {self.interval!r}.")
-        for bound in self.interval:
-            _expect_number(bound, f"{where}: interval bound")
-        object.__setattr__(self, "interval", (float(self.interval[0]), float(self.interval[1])))
-        if not self.interval[0] <= self.interval[1]:
-            raise ResultsError(f"{where}: interval {self.interval} has its ends swapped.")
+        object.__setattr__(self, "interval", _checked_interval(self.interval, f"{where}: interval"))
         if not self.interval_method:
             raise ResultsError(f"{where}: an interval needs interval_method, for example 'wilson 95%'.")
 
@@ -85,6 +79,22 @@ class Metric:
         """A share of videos with its Wilson interval."""
         method = f"wilson {confidence:.0%}"
         return cls(name, successes / n, n, wilson_interval(successes, n, confidence), method)
+
+
+_POSITIVE_COSTS = (
+    "gmacs",
+    "parameters",
+    "latency_ms",
+    "latency_p90_ms",
+    "throughput_clips_per_s",
+    "peak_memory_mb",
+    "batch_size",
+    "decode_ms",
+    "preprocess_ms",
+    "num_threads",
+    "num_rounds",
+    "speedup",
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,16 @@ class Cost:
         hardware: what the times were measured on; obligatory with a time.
         dtype: floating-point type of the timed runs; obligatory with a time.
         decode_included: whether the time includes reading the video; obligatory with a time.
+        latency_p90_ms: nine of ten passes took at most this long.
+        decode_ms: median time to read and decode the frames of one clip.
+        preprocess_ms: median time to turn decoded frames into model input.
+        num_threads: processor threads of the timed runs.
+        execution: how the model was run: `"eager"`, `"compile:<mode>"`, `"cuda graph"`.
+        num_rounds: rounds of the interleaved measurement.
+        baseline: name of the model that `speedup` compares with.
+        speedup: median over rounds of the baseline's time divided by this model's; above 1 is faster than the baseline.
+        speedup_interval: `(low, high)` around `speedup`.
+        speedup_interval_method: how the interval was made.
     """
 
     gmacs: float | None = None
@@ -112,9 +132,19 @@ class Cost:
     hardware: str | None = None
     dtype: str | None = None
     decode_included: bool | None = None
+    latency_p90_ms: float | None = None
+    decode_ms: float | None = None
+    preprocess_ms: float | None = None
+    num_threads: int | None = None
+    execution: str | None = None
+    num_rounds: int | None = None
+    baseline: str | None = None
+    speedup: float | None = None
+    speedup_interval: tuple[float, float] | None = None
+    speedup_interval_method: str | None = None
 
     def __post_init__(self):
-        for name in ("gmacs", "parameters", "latency_ms", "throughput_clips_per_s", "peak_memory_mb", "batch_size"):
+        for name in _POSITIVE_COSTS:
             value = getattr(self, name)
             if value is not None:
                 _expect_number(value, f"cost {name}")
@@ -124,6 +154,13 @@ class Cost:
         missing = [n for n in ("hardware", "dtype", "batch_size", "decode_included") if getattr(self, n) is None]
         if timed and missing:
             raise ResultsError(f"a measured time says nothing without {', '.join(missing)}: add them to the cost.")
+        if self.speedup is not None and not self.baseline:
+            raise ResultsError(f"cost speedup {self.speedup} needs the name of the baseline it compares with.")
+        if self.speedup_interval is not None:
+            low, high = _checked_interval(self.speedup_interval, "cost speedup_interval")
+            object.__setattr__(self, "speedup_interval", (low, high))
+            if not self.speedup_interval_method:
+                raise ResultsError("cost speedup_interval needs speedup_interval_method.")
 
 
 @dataclass(frozen=True)
@@ -199,7 +236,11 @@ class ResultEntry:
         """JSON-ready dict; fields that hold nothing are left out."""
         document = asdict(self)
         for key in ("cost", "provenance"):
-            document[key] = {name: value for name, value in document[key].items() if value not in (None, {})}
+            document[key] = {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in document[key].items()
+                if value not in (None, {})
+            }
         document["metrics"] = [
             {
                 name: list(value) if isinstance(value, tuple) else value
@@ -317,6 +358,17 @@ def add_results(path: str | os.PathLike, entries: Iterable[ResultEntry]) -> Resu
 def _expect_number(value, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ResultsError(f"{where} must be a finite number, got {value!r}.")
+
+
+def _checked_interval(interval, where: str) -> tuple[float, float]:
+    if not isinstance(interval, (list, tuple)) or len(interval) != 2:
+        raise ResultsError(f"{where} must be (low, high), got {interval!r}.")
+    for bound in interval:
+        _expect_number(bound, f"{where} bound")
+    low, high = float(interval[0]), float(interval[1])
+    if not low <= high:
+        raise ResultsError(f"{where} {(low, high)} has its ends swapped.")
+    return low, high
 
 
 def _expect_list(value, where: str) -> list:
