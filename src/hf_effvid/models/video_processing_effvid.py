@@ -95,6 +95,16 @@ class ReadOptions:
     allow_remote: bool = False
 
 
+@dataclass(frozen=True)
+class FlatSampler:
+    """All clips after each other: what `read_video` takes as a sampler, picklable for its worker process."""
+
+    clips_of: object
+
+    def __call__(self, info):
+        return [index for clip in self.clips_of(info) for index in clip]
+
+
 class EffVidVideoProcessor(BaseVideoProcessor):
     """Applies a checkpoint's recipe: `processor(videos) -> {"pixel_values": (B, T, C, H, W)}`, float32.
 
@@ -304,6 +314,7 @@ class EffVidVideoProcessor(BaseVideoProcessor):
             reading=reading,
             input_data_format=recipe["input_data_format"],
             do_convert_rgb=recipe["do_convert_rgb"],
+            num_clips=num_clips,
         )
         for name in ("num_crops", "return_tensors"):
             recipe.pop(name)
@@ -322,6 +333,7 @@ class EffVidVideoProcessor(BaseVideoProcessor):
         reading=ReadOptions(),
         input_data_format=None,
         do_convert_rgb=True,
+        num_clips=1,
     ):
         """Every clip of every video, as a flat list of (T, C, H, W), and one VideoMetadata per video."""
         videos = list_videos(videos)
@@ -332,24 +344,18 @@ class EffVidVideoProcessor(BaseVideoProcessor):
                 frames = self._frames_of(video, input_data_format, do_convert_rgb)
                 video_clips, found = sample_in_memory(frames, known, sample_indices_fn, reading)
             else:
-                video_clips, found = self.fetch_videos(video, sample_indices_fn, size=size, reading=reading)
+                video_clips, found = self.fetch_videos(video, sample_indices_fn, size, reading, num_clips)
             clips += video_clips
             metadata.append(found)
         return clips, metadata
 
-    def fetch_videos(self, video_url_or_urls, sample_indices_fn=None, size=None, reading=ReadOptions()):
+    def fetch_videos(self, video_url_or_urls, sample_indices_fn=None, size=None, reading=ReadOptions(), num_clips=1):
         """Decode one source: its clips, each (T, C, H, W) uint8, and its VideoMetadata. A list of sources gives two lists."""
         source = video_url_or_urls
         if isinstance(source, list):
-            fetched = [self.fetch_videos(one, sample_indices_fn, size, reading) for one in source]
+            fetched = [self.fetch_videos(one, sample_indices_fn, size, reading, num_clips) for one in source]
             return [clips for clips, _ in fetched], [metadata for _, metadata in fetched]
-        lengths = []
-
-        def sampler(info):
-            clips = sample_indices_fn(info)
-            lengths.extend(len(clip) for clip in clips)
-            return [index for clip in clips for index in clip]
-
+        sampler = None if sample_indices_fn is None else FlatSampler(sample_indices_fn)
         decoded = read_video(
             source,
             start=reading.start,
@@ -358,7 +364,7 @@ class EffVidVideoProcessor(BaseVideoProcessor):
             limits=reading.limits,
             isolate=reading.isolate,
             allow_remote=reading.allow_remote,
-            sampler=None if sample_indices_fn is None else sampler,
+            sampler=sampler,
         )
         info = decoded.info
         metadata = VideoMetadata(
@@ -370,7 +376,7 @@ class EffVidVideoProcessor(BaseVideoProcessor):
             video_backend="effvid",
             frames_indices=list(decoded.indices),
         )
-        return list(decoded.frames.split(lengths or len(decoded.frames))), metadata
+        return list(decoded.frames.chunk(1 if sampler is None else num_clips)), metadata
 
     def _frames_of(self, video, input_data_format=None, do_convert_rgb=True):
         """Frames that are already in memory as one tensor (T, C, H, W), of the dtype they came in."""

@@ -1,0 +1,7 @@
+"""Pipelines: any video in, labels out."""
+
+from .position_interpolation import PositionInterpolationError, interpolate_positions
+from .video_classification import VideoClassificationPipeline
+
+
+__all__ = ["PositionInterpolationError", "VideoClassificationPipeline", "interpolate_positions"]

@@ -1,0 +1,116 @@
+"""What the first argument of a pipeline call can be: one video, a list of them, or a stream."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+from torch.utils.data import Dataset
+from transformers.video_utils import is_valid_video
+
+
+SINGLE, LIST, STREAM = "single", "list", "stream"
+
+
+def kind_of(inputs):
+    """SINGLE gives one result, LIST a list of results, STREAM (generators, data sets) an iterator over results.
+
+    A list of frames is one video, and so is an array with four dimensions; one with five is a list of videos.
+    """
+    if isinstance(inputs, (list, tuple)):
+        return SINGLE if is_valid_video(inputs) else LIST
+    if getattr(inputs, "ndim", None) == 5:
+        return LIST
+    if isinstance(inputs, Dataset) or hasattr(inputs, "column_names"):
+        return STREAM
+    is_iterator = hasattr(inputs, "__next__") and not hasattr(inputs, "read")
+    return STREAM if is_iterator else SINGLE
+
+
+def number_of(inputs):
+    """How many videos there are, or None for a stream without a length."""
+    if kind_of(inputs) == SINGLE:
+        return 1
+    try:
+        return len(inputs)
+    except TypeError:
+        return None
+
+
+class FailedItem:
+    """Stands for an item that a data set could not even produce."""
+
+    def __init__(self, index, error):
+        self.index, self.error = index, error
+
+    def __str__(self):
+        return f"item {self.index}"
+
+
+def iterate(inputs, video_column):
+    """The videos, one by one and never more than one ahead; a data set row that fails becomes a FailedItem, not the end.
+
+    Args:
+        inputs: What the caller passed.
+        video_column: The column that holds the video when rows are dicts.
+    """
+    if kind_of(inputs) == SINGLE:
+        yield inputs
+    elif hasattr(inputs, "__getitem__") and number_of(inputs) is not None:
+        for index in range(len(inputs)):
+            try:
+                item = inputs[index]
+            except Exception as error:
+                item = FailedItem(index, error)
+            yield video_of(item, video_column)
+    else:
+        for item in inputs:
+            yield video_of(item, video_column)
+
+
+def video_of(item, video_column):
+    """The video in a data set row; anything else is the video itself."""
+    is_row = isinstance(item, dict) and not item.keys() & {"bytes", "path"}
+    if not is_row:
+        return item
+    if video_column not in item:
+        raise KeyError(f"A row has no column {video_column!r}, only {sorted(item)}: pass video_column=...")
+    return item[video_column]
+
+
+def name_of(source):
+    """How results and errors call a source."""
+    if isinstance(source, dict):
+        source = source.get("path") or source.get("bytes")
+    if isinstance(source, (str, FailedItem)) or hasattr(source, "__fspath__"):
+        return str(source)
+    if isinstance(source, (bytes, bytearray)):
+        return f"<bytes, {len(source)} B>"
+    return str(getattr(source, "name", None) or f"<{type(source).__name__}>")
+
+
+def map_ahead(function, items, num_workers):
+    """`(item, function(item) or the exception)` in order, computed by `num_workers` threads at most `2 * num_workers` items ahead."""
+
+    def attempt(item):
+        try:
+            return function(item), None
+        except Exception as error:
+            return None, error
+
+    if num_workers < 1:
+        for item in items:
+            yield item, *attempt(item)
+        return
+    with ThreadPoolExecutor(num_workers) as pool:
+        waiting = deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(attempt, item)))
+                if len(waiting) >= 2 * num_workers:
+                    item, future = waiting.popleft()
+                    yield item, *future.result()
+            while waiting:
+                item, future = waiting.popleft()
+                yield item, *future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()

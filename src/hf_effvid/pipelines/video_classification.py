@@ -1,0 +1,317 @@
+"""A video classification pipeline that does not fall over: for every Hugging Face video classifier, ours and others.
+
+pipe = pipeline("video-classification", model="MCG-NJU/videomae-base-finetuned-kinetics", pipeline_class=VideoClassificationPipeline)
+pipe("phone.mov")                                       # any container, rotated, short, variable frame rate
+pipe(paths, batch_size=8, on_error="record")            # one bad file is one error record
+pipe("match.mp4", window=4.0, stride=2.0)               # labels with time stamps, constant memory
+pipe(path, multi_view=True)                             # the clips x crops the checkpoint was tested with
+"""
+
+import os
+from dataclasses import dataclass
+
+import torch
+from tqdm.auto import tqdm
+from transformers import AutoImageProcessor, AutoModelForVideoClassification, AutoVideoProcessor, Pipeline
+from transformers.utils import logging
+
+from ..models.video_processing_effvid import aggregate_views
+from .batching import Batcher
+from .clips import ClipRecipe, Reading, read_clips, read_windows
+from .host_inputs import HostInputs, processor_for_size
+from .inputs import LIST, SINGLE, FailedItem, iterate, kind_of, map_ahead, name_of, number_of
+from .position_interpolation import (
+    PositionInterpolationError,
+    interpolate_positions,
+    native_image_size,
+    native_num_frames,
+    takes_num_frames,
+)
+
+
+logger = logging.get_logger(__name__)
+
+READING_PARAMS = ("start", "end", "limits", "isolate", "allow_remote")
+RECIPE_PARAMS = (
+    "num_frames",
+    "frame_sampling_rate",
+    "sampling",
+    "frame_stride",
+    "target_fps",
+    "short_clip_policy",
+    "multi_view",
+    "num_clips",
+    "num_crops",
+    "aggregation",
+)
+RUN_PARAMS = ("window", "stride", "on_error", "progress", "video_column")
+SCORE_PARAMS = ("top_k", "function_to_apply", "threshold")
+FUNCTIONS = ("softmax", "sigmoid", "none")
+
+
+@dataclass
+class Video:
+    """One video of a run, shared by everything that is predicted for it."""
+
+    name: str
+    recipe: ClipRecipe
+    error: Exception | None = None
+
+
+@dataclass
+class Unit:
+    """What the batcher carries for one prediction, a video or a window of it; the last unit of a video carries none."""
+
+    video: Video
+    start: float | None = None
+    end: float | None = None
+    is_last: bool = False
+
+
+class VideoClassificationPipeline(Pipeline):
+    """Classify videos.
+
+    Args:
+        model: A video classifier, or the name or folder of one (loaded with the matching processor).
+        video_processor, image_processor: What came with the model; one of the two.
+        num_frames, image_size: Other sizes than the model was trained with: its positions are interpolated, in place (see
+            `position_interpolation`), and `image_size` changes a copy of the processor.
+        model_kwargs: Passed to `from_pretrained` when `model` is a name (`revision`, `trust_remote_code`, `dtype`, ...).
+        device, batch_size, num_workers: As in every pipeline; workers are threads that decode ahead.
+        **kwargs: Defaults for the parameters of a call.
+    """
+
+    _load_processor = False
+    _load_image_processor = None
+    _load_video_processor = None
+    _load_feature_extractor = False
+    _load_tokenizer = False
+
+    def __init__(
+        self, model, video_processor=None, image_processor=None, image_size=None, model_kwargs=None, **kwargs
+    ):
+        kwargs.setdefault("task", "video-classification")
+        if isinstance(model, (str, os.PathLike)):
+            loading = dict(model_kwargs or {})
+            if video_processor is None and image_processor is None:
+                video_processor, image_processor = load_processors(model, loading)
+            model = AutoModelForVideoClassification.from_pretrained(model, **loading)
+        if video_processor is None and image_processor is None:
+            raise ValueError(
+                "A video classification pipeline needs the model's video processor or image processor, got neither: pass "
+                "video_processor=AutoVideoProcessor.from_pretrained(...)."
+            )
+        interpolate_positions(model, kwargs.get("num_frames"), image_size)
+        if image_size is not None:
+            video_processor = video_processor and processor_for_size(video_processor, image_size)
+            image_processor = image_processor and processor_for_size(image_processor, image_size)
+        self.inputs = HostInputs(model, video_processor, image_processor)
+        super().__init__(model, video_processor=video_processor, image_processor=image_processor, **kwargs)
+        self.model.eval()
+
+    def _sanitize_parameters(self, **params):
+        known = {*READING_PARAMS, *RECIPE_PARAMS, *RUN_PARAMS, *SCORE_PARAMS}
+        unknown = sorted(params.keys() - known)
+        if unknown:
+            raise TypeError(f"Unknown parameters {unknown}: a video classification pipeline takes {sorted(known)}.")
+        if params.get("on_error") not in (None, "raise", "record"):
+            raise ValueError(f"on_error must be 'raise' or 'record', got {params['on_error']!r}.")
+        if params.get("function_to_apply") not in (None, *FUNCTIONS):
+            raise ValueError(f"function_to_apply must be one of {FUNCTIONS}, got {params['function_to_apply']!r}.")
+        given = {name: value for name, value in params.items() if value is not None}
+        if "stride" in given and "window" not in {**getattr(self, "_forward_params", {}), **given}:
+            raise ValueError(f"stride={given['stride']} needs a window: pass window=... seconds.")
+        return (
+            {name: value for name, value in given.items() if name in READING_PARAMS + RECIPE_PARAMS},
+            {name: value for name, value in given.items() if name in RUN_PARAMS},
+            {name: value for name, value in given.items() if name in SCORE_PARAMS},
+        )
+
+    def __call__(self, inputs, *, batch_size=None, num_workers=None, **kwargs):
+        """Classify one video, a list, or a stream.
+
+        Args:
+            inputs: Path, bytes, file object, `datasets` Video value, torchcodec decoder, frames; a list or an array of them, a
+                generator, a `KeyDataset`, a `datasets.Dataset` (its `video_column`). http(s) only with `allow_remote=True`.
+            batch_size: Clips per forward pass, over the borders of videos.
+            num_workers: Threads that decode ahead (whole videos only).
+            start, end: The part to look at, seconds.
+            window, stride: Classify every `window` seconds of the video, a new window every `stride` seconds (default: `window`).
+            multi_view: Average the views of the recipe; `num_clips`, `num_crops` and `aggregation` override it.
+            num_frames, sampling, frame_sampling_rate, target_fps, short_clip_policy: Other clips than the recipe's.
+                `frame_sampling_rate=4` means a dense clip of every fourth frame.
+            on_error: "raise", or "record": a video that fails gives `{"error", "message", "source"}` in its place, and, with windows,
+                those that were classified before it failed under "windows".
+            top_k: Number of labels (default 5); threshold: only labels that score as much (then all of them, without `top_k`).
+            function_to_apply: "softmax", "sigmoid" or "none"; by default what `config.problem_type` asks for.
+            limits, isolate, allow_remote: As in `read_video`.
+            progress: Show a progress bar.
+
+        Returns:
+            For one video: `[{"score", "label"}, ...]`, best first; with `window`, `[{"start", "end", "predictions": [...]}, ...]`.
+            A list of these for a list; an iterator, which computes as it is consumed, for a stream.
+        """
+        results = self.iterate(inputs, batch_size=batch_size, num_workers=num_workers, **kwargs)
+        kind = kind_of(inputs)
+        if kind == SINGLE:
+            return next(iter(list(results)))
+        return list(results) if kind == LIST else results
+
+    def iterate(self, inputs, *, batch_size=None, num_workers=None, **kwargs):
+        """As a call, but always an iterator with one result per video, computed as it is consumed."""
+        windows = []
+        run_params = {**self._forward_params, **self._sanitize_parameters(**kwargs)[1]}
+        in_windows = run_params.get("window") is not None
+        for unit, predictions in self._predict(inputs, batch_size, num_workers, kwargs):
+            if predictions is not None and in_windows:
+                windows.append({"start": unit.start, "end": unit.end, "predictions": predictions})
+            elif predictions is not None:
+                windows.append(predictions)
+            if not unit.is_last:
+                continue
+            if unit.video.error is not None:
+                yield {**error_record(unit.video), **({"windows": windows} if in_windows else {})}
+            else:
+                yield windows if in_windows else windows[0]
+            windows = []
+
+    def stream(self, source, *, window, batch_size=None, **kwargs):
+        """Classify one video window by window: an iterator over `{"start", "end", "predictions"}`, for files of any length."""
+        for unit, predictions in self._predict([source], batch_size, None, {**kwargs, "window": window}):
+            if predictions is not None:
+                yield {"start": unit.start, "end": unit.end, "predictions": predictions}
+            elif unit.is_last and unit.video.error is not None:
+                yield error_record(unit.video)
+
+    # ---- the run ----------------------------------------------------------------------------------------------------
+
+    def _predict(self, inputs, batch_size, num_workers, kwargs):
+        """(unit, predictions) in the order of the inputs; the last unit of a video has `is_last` and carries no predictions."""
+        given = self._sanitize_parameters(**kwargs)
+        defaults = (self._preprocess_params, self._forward_params, self._postprocess_params)
+        reading_params, run, scoring = ({**old, **new} for old, new in zip(defaults, given, strict=True))
+        record = run.get("on_error", "raise") == "record"
+        batcher = Batcher(self._logits, batch_size or self._batch_size or 1, isolate_errors=record)
+        bar = tqdm(total=number_of(inputs), unit="video", disable=not run.get("progress", False))
+        failed = None
+        with bar:
+            for unit, rows in self._units(inputs, reading_params, run, num_workers or self._num_workers or 0):
+                if unit.video.error is not None and not record:
+                    failed = unit.video.error
+                    break
+                batcher.add(unit, rows)
+                yield from self._deliver(batcher, scoring, bar)
+            batcher.run()
+            yield from self._deliver(batcher, scoring, bar)
+        if failed is not None:
+            raise failed
+
+    def _deliver(self, batcher, scoring, bar):
+        for item in batcher.finished():
+            unit = item.owner
+            predictions = None
+            if item.error is not None:
+                unit.video.error = unit.video.error or item.error
+            elif not unit.is_last:
+                predictions = self.postprocess(torch.stack(item.logits), recipe=unit.video.recipe, **scoring)
+            bar.update(int(unit.is_last))
+            yield unit, predictions
+
+    def _units(self, inputs, params, run, num_workers):
+        """Decode: (unit, rows) for every prediction, then (last unit, None) for every video."""
+        sources = iterate(inputs, run.get("video_column", "video"))
+        recipe, reading = self._recipe(params), make_reading(params)
+        if run.get("window") is None:
+            decoded = map_ahead(lambda source: self._rows(source, recipe, reading), sources, num_workers)
+            for source, rows, error in decoded:
+                video = Video(name_of(source), recipe, error)
+                if error is None:
+                    yield Unit(video, reading.start, reading.end), rows
+                yield Unit(video, is_last=True), None
+            return
+        for source in sources:
+            video = Video(name_of(source), recipe)
+            try:
+                size = self.inputs.decoding_size(recipe.num_crops)
+                for clips in read_windows(reject(source), recipe, reading, run["window"], run.get("stride"), size):
+                    rows = self.inputs.rows(clips.frames, recipe.num_crops)
+                    yield Unit(video, clips.start, clips.end), rows
+            except Exception as error:
+                video.error = error
+            yield Unit(video, is_last=True), None
+
+    def _recipe(self, params):
+        chosen = {name: params[name] for name in RECIPE_PARAMS if name in params}
+        asks_for_views = chosen.pop("multi_view", False)
+        recipe = ClipRecipe.of(self.inputs.processor, self.model.config, asks_for_views, **chosen)
+        config = self.model.config
+        if not takes_num_frames(config, recipe.num_frames):
+            raise PositionInterpolationError(
+                f"{type(self.model).__name__} takes {native_num_frames(config)} frames of {native_image_size(config)} pixels, not "
+                f"num_frames={recipe.num_frames}: give num_frames={recipe.num_frames} when you build the pipeline, so that its "
+                "positions are interpolated."
+            )
+        return recipe
+
+    def _rows(self, source, recipe, reading):
+        clips = read_clips(reject(source), recipe, reading, self.inputs.decoding_size(recipe.num_crops))
+        for note in clips.notes:
+            logger.warning(f"{name_of(source)}: {note}")
+        return self.inputs.rows(clips.frames, recipe.num_crops)
+
+    def _logits(self, rows):
+        return self.forward({self.inputs.input_name: rows})["logits"]
+
+    # ---- the three steps of every transformers pipeline ----------------------------------------------------------------
+
+    def preprocess(self, source, **params):
+        """One video to model input: `{input name: (views, T, C, H, W)}`."""
+        return {self.inputs.input_name: self._rows(source, self._recipe(params), make_reading(params))}
+
+    def _forward(self, model_inputs, **params):
+        pixels = {name: value.to(self.model.dtype) for name, value in model_inputs.items()}
+        return {"logits": self.model(**pixels).logits.float()}
+
+    def postprocess(self, logits, recipe=None, top_k=None, function_to_apply=None, threshold=None):
+        """Logits of the views (V, K) to labels, best first."""
+        logits = logits["logits"] if isinstance(logits, dict) else logits
+        config = self.model.config
+        if function_to_apply is None:
+            by_problem = {"regression": "none", "multi_label_classification": "sigmoid"}
+            function_to_apply = by_problem.get(config.problem_type, "softmax")
+        aggregation = recipe.aggregation if recipe is not None else "softmax_mean"
+        scores = aggregate_views(logits, aggregation, function_to_apply)
+        if top_k is None:
+            top_k = 5 if threshold is None else len(scores)
+        values, ids = scores.topk(min(top_k, len(scores)))
+        return [
+            {"score": value, "label": config.id2label.get(index, f"LABEL_{index}")}
+            for value, index in zip(values.tolist(), ids.tolist(), strict=True)
+            if threshold is None or value >= threshold
+        ]
+
+
+def load_processors(model, loading):
+    """The video processor of a checkpoint, or, for checkpoints from before there were any, its image processor."""
+    hub = {name: loading[name] for name in ("revision", "token", "trust_remote_code", "cache_dir") if name in loading}
+    try:
+        return AutoVideoProcessor.from_pretrained(model, **hub), None
+    except (OSError, ValueError, ImportError) as error:
+        logger.info(f"No video processor in {model} ({error}): trying its image processor.")
+        return None, AutoImageProcessor.from_pretrained(model, **hub)
+
+
+def make_reading(params):
+    return Reading(**{name: params[name] for name in READING_PARAMS if name in params})
+
+
+def reject(source):
+    """Raise, where a source belongs, the error that a data set met instead of producing one."""
+    if isinstance(source, FailedItem):
+        raise source.error
+    return source
+
+
+def error_record(video):
+    """What stands in the place of a video that failed."""
+    return {"error": type(video.error).__name__, "message": str(video.error), "source": video.name}
