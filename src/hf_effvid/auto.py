@@ -18,6 +18,7 @@ from .models.modeling_video_focalnet import (
     VideoFocalNetForVideoClassification,
     VideoFocalNetModel,
 )
+from .models.video_processing_effvid import EffVidVideoProcessor
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ ARCHITECTURES = (
             AutoModelForVideoClassification: VideoFocalNetForVideoClassification,
             AutoBackbone: VideoFocalNetBackbone,
         },
+        video_processor=EffVidVideoProcessor,
     ),
 )
 
