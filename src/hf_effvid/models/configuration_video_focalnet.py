@@ -175,6 +175,11 @@ class VideoFocalNetConfig(BackboneConfigMixin, PreTrainedConfig):
                     f"VideoFocalNetConfig.{name} needs one number per stage: depths={list(self.depths)} has "
                     f"{len(self.depths)} stages, got {name}={list(given)}."
                 )
+        if len(self.stage_names) != len(self.depths) + 1:
+            raise ValueError(
+                f"VideoFocalNetConfig.depths={list(self.depths)} does not fit stage_names={self.stage_names}: depths was "
+                "changed after construction. Make a new configuration with these depths."
+            )
         if self.use_conv_embed and self.tubelet_size > 1:
             raise ValueError(
                 f"VideoFocalNetConfig.use_conv_embed works on single frames, got tubelet_size={self.tubelet_size}. "
