@@ -6,18 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from ..models.video_errors import VideoError, VideoNotFound
 from ..models.video_reader import probe_video, read_video
-from .annotations import AnnotationError
 from .clip_reader import open_value
-from .doctor_report import DatasetReport, FileRecord, Finding
-from .folders import list_class_folders
+from .doctor_report import DatasetReport, FileRecord, Finding, plural
 from .label_directions import labels_forbid_flips
-from .loading import label_names, load_video_dataset
+from .loading import empty_class_folders, label_names, load_video_dataset
 
 
 __all__ = ["DatasetReport", "check_dataset", "labels_forbid_flips"]
@@ -62,8 +59,9 @@ def check_dataset(
     if isinstance(root_or_dataset, (str, os.PathLike)):
         name = str(root_or_dataset)
         splits = load_video_dataset(root_or_dataset, **{"missing": "keep"} | load_kwargs)
+        empty_folders = empty_class_folders(root_or_dataset)
     else:
-        name, splits = "a data set in memory", root_or_dataset
+        name, splits, empty_folders = "a data set in memory", root_or_dataset, []
     splits = splits if isinstance(splits, Mapping) else {str(getattr(splits, "split", None) or "train"): splits}
     if any(not hasattr(part, "__len__") for part in splits.values()):
         raise ValueError("a stream has no end to check up to: load the data set without `streaming`")
@@ -87,7 +85,7 @@ def check_dataset(
     report.findings = [
         *_unreadable(files),
         *_duplicates(files),
-        *_class_findings(report, list(splits), _empty_folders(root_or_dataset, names)),
+        *_class_findings(report, list(splits), empty_folders),
         *_video_findings(files, min_frames),
         *_flip_findings(names),
     ]
@@ -159,27 +157,6 @@ def _bounded_map(pool, function, jobs, ahead: int):
         waiting += [pool.submit(function, job) for job in islice(jobs, 1)]
 
 
-def _empty_folders(source, names: list[str]) -> list[str]:
-    """Class folders without a video; a list or a loaded data set has none."""
-    try:
-        if not isinstance(source, (str, os.PathLike)) or not Path(source).is_dir():
-            return []
-        rows, folders = list_class_folders(source)
-    except AnnotationError:
-        return []
-    used = {(row.split, label) for row in rows for label in row.labels}
-    # With a metadata table, folders of other kinds may lie beside those of the classes.
-    known = (
-        set(names) if any((Path(source) / f"metadata.{kind}").is_file() for kind in ("csv", "tsv", "jsonl")) else None
-    )
-    return [
-        f"{split + '/' if split else ''}{name}"
-        for split, classes in folders.items()
-        for name in classes
-        if (split, name) not in used and (known is None or name in known)
-    ]
-
-
 def _unreadable(files: list[FileRecord]) -> list[Finding]:
     findings = []
     by_kind = defaultdict(list)
@@ -188,12 +165,14 @@ def _unreadable(files: list[FileRecord]) -> list[Finding]:
             by_kind[file.error].append(file)
     for kind, bad in sorted(by_kind.items()):
         findings.append(
-            Finding("error", "unreadable", f"{_count(bad)} cannot be read ({kind})", [f.message for f in bad])
+            Finding(
+                "error", "unreadable", f"{plural(len(bad), 'file')} cannot be read ({kind})", [f.message for f in bad]
+            )
         )
     damaged = [file for file in files if file.notes]
     if damaged:
         items = [f"{file.path}: {'; '.join(file.notes)}" for file in damaged]
-        findings.append(Finding("warning", "damaged", f"{_count(damaged)} can be read only in part", items))
+        findings.append(Finding("warning", "damaged", f"{plural(len(damaged), 'file')} read only in part", items))
     return findings
 
 
@@ -215,21 +194,28 @@ def _duplicates(files: list[FileRecord]) -> list[Finding]:
             within.append(line)
     found = []
     if across:
-        text = f"{len(across)} videos occur in several splits, byte for byte: results on them mean nothing"
+        text = f"{plural(len(across), 'video')} found in several splits, byte for byte: results on them mean nothing"
         found.append(Finding("error", "duplicates_across_splits", text, across))
     if conflicting:
         found.append(
-            Finding("error", "conflicting_labels", f"{len(conflicting)} videos have several labels", conflicting)
+            Finding(
+                "error",
+                "conflicting_labels",
+                f"{plural(len(conflicting), 'video')} found under different labels",
+                conflicting,
+            )
         )
     if within:
-        found.append(Finding("warning", "duplicates", f"{len(within)} videos occur several times in a split", within))
+        found.append(
+            Finding("warning", "duplicates", f"{plural(len(within), 'video')} found several times in a split", within)
+        )
     return found
 
 
 def _class_findings(report: DatasetReport, splits: list[str], empty_folders: list[str]) -> list[Finding]:
     found = []
     if empty_folders:
-        text = f"{len(empty_folders)} class folders hold no videos"
+        text = f"{plural(len(empty_folders), 'class folder')} without a video"
         found.append(Finding("error", "empty_classes", text, empty_folders))
     counts = {split: Counter() for split in splits}
     for file in report.files:
@@ -240,7 +226,7 @@ def _class_findings(report: DatasetReport, splits: list[str], empty_folders: lis
         absent = [name for name in report.class_names if not counts[split][name]]
         if absent:
             severity = "error" if split == learnt else "warning"
-            text = f"{len(absent)} of {len(report.class_names)} classes have no readable video in {split}"
+            text = f"{len(absent)} of {len(report.class_names)} classes without a readable video in {split}"
             found.append(Finding(severity, "classes_without_videos", text, absent))
     sizes = [counts[learnt][name] for name in report.class_names if counts[learnt][name]]
     if sizes and max(sizes) >= _IMBALANCE * min(sizes):
@@ -255,7 +241,7 @@ def _video_findings(files: list[FileRecord], min_frames: int) -> list[Finding]:
     short = [file for file in good if file.num_frames < min_frames]
     if short:
         items = [f"{file.path}: {file.num_frames} frames" for file in short]
-        text = f"{_count(short)} have fewer than {min_frames} frames: frames will be repeated"
+        text = f"{plural(len(short), 'file')} with fewer than {min_frames} frames: frames will be repeated"
         found.append(Finding("warning", "too_short", text, items))
     rates = sorted(file.fps for file in good if file.fps)
     if rates and rates[-1] > 1.2 * rates[0]:
@@ -263,7 +249,9 @@ def _video_findings(files: list[FileRecord], min_frames: int) -> list[Finding]:
         found.append(Finding("note", "mixed_frame_rates", text, []))
     unknown = [file.path for file in good if not file.fps]
     if unknown:
-        found.append(Finding("note", "unknown_frame_rate", f"{len(unknown)} files do not say their rate", unknown))
+        found.append(
+            Finding("note", "unknown_frame_rate", f"{plural(len(unknown), 'file')} without a frame rate", unknown)
+        )
     return found
 
 
@@ -271,9 +259,5 @@ def _flip_findings(names: list[str]) -> list[Finding]:
     pairs = labels_forbid_flips(names)
     if not pairs:
         return []
-    text = f"{len(pairs)} pairs of labels mirror each other: training will not flip"
+    text = f"{plural(len(pairs), 'pair')} of labels mirror each other: training will not flip"
     return [Finding("note", "directional_labels", text, [f"{a} / {b}" for a, b in pairs])]
-
-
-def _count(files: list) -> str:
-    return f"{len(files)} file{'s' if len(files) > 1 else ''}"

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 
+SEVERITIES = ("error", "warning", "note")
 _SHOWN = 5  # items of a finding that are printed; all of them are in `to_dict`
 _COLORS = ("#2f6fab", "#e8a33d", "#5a9e6f", "#a05195", "#8c8c8c")  # told apart also without seeing red and green
 
@@ -136,9 +137,9 @@ class DatasetReport:
                 lines.append(f"  {key}: {spread['min']:g} to {spread['max']:g}, median {spread['median']:g}")
         if not self.findings:
             lines.append("nothing wrong was found")
-        for finding in sorted(self.findings, key=lambda f: ("error", "warning", "note").index(f.severity)):
+        for finding in self._by_severity():
             lines.append(f"{finding.severity.upper()}: {finding.text}")
-            lines += [f"    {item}" for item in finding.items[:_SHOWN]]
+            lines += [f"    {self._relative(item)}" for item in finding.items[:_SHOWN]]
             if len(finding.items) > _SHOWN:
                 lines.append(f"    ... and {len(finding.items) - _SHOWN} more")
         lines.append("ok" if self.ok else "not ok: correct the errors above first")
@@ -165,10 +166,15 @@ class DatasetReport:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(13, 8.5), layout="constrained")
+        figure = Figure(figsize=(15, 8.5), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplot_mosaic([["classes", "seconds", "rates"], ["classes", "sizes", "text"]])
-        figure.suptitle(_plain(f"{self.name}: {len(self.files)} videos, {len(self.class_names)} classes"), fontsize=14)
+        axes = figure.subplot_mosaic(
+            [["classes", "seconds", "rates", "sizes"], ["classes", "text", "text", "text"]],
+            width_ratios=[1.3, 1, 1, 1],
+        )
+        verdict = "ok" if self.ok else "not ok: see the errors below"
+        title = f"{self.name}: {len(self.files)} videos, {len(self.class_names)} classes, {verdict}"
+        figure.suptitle(printable(title), fontsize=14, color="black" if self.ok else "#b3261e", parse_math=False)
         self._plot_classes(axes["classes"])
         measures = self._measures()
         _plot_histogram(axes["seconds"], measures["seconds"], "length in seconds")
@@ -189,17 +195,18 @@ class DatasetReport:
         left = [0] * len(names)
         for i, (split, part) in enumerate(counts.items()):
             sizes = [part[name] for name in names]
-            axis.barh(range(len(names)), sizes, left=left, label=_plain(split), color=_COLORS[i % len(_COLORS)])
+            axis.barh(range(len(names)), sizes, left=left, label=printable(split), color=_COLORS[i % len(_COLORS)])
             left = [a + b for a, b in zip(left, sizes, strict=True)]
-        axis.set_yticks(range(len(names)), [_plain(name, 28) for name in names], fontsize=8)
+        # A dollar sign in a name is no formula.
+        axis.set_yticks(range(len(names)), [_short(name, 28) for name in names], fontsize=8, parse_math=False)
         axis.invert_yaxis()
         axis.set_title(title, fontsize=11)
-        axis.legend(fontsize=9)
+        axis.legend(fontsize=9, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.03), frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
 
     def _plot_sizes(self, axis) -> None:
         sizes = Counter((file.width, file.height) for file in self.readable)
-        axis.set_title("width x height in pixels (area of a dot: number of videos)", fontsize=11)
+        axis.set_title("height over width in pixels", fontsize=11)
         axis.spines[["top", "right"]].set_visible(False)
         if not sizes:
             return
@@ -207,31 +214,38 @@ class DatasetReport:
         axis.scatter(
             [size[0] for size in sizes],
             [size[1] for size in sizes],
-            s=[20 + 380 * count / largest for count in sizes.values()],
+            s=[20 + 200 * count / largest for count in sizes.values()],  # the area says how many videos
             color=_COLORS[0],
             alpha=0.6,
         )
         for (width, height), count in sizes.most_common(3):
-            axis.annotate(
-                f"{width}x{height}: {count}", (width, height), (8, 8), textcoords="offset points", fontsize=8
-            )
-        axis.margins(0.25)
+            text = f"{width}x{height}: {plural(count, 'video')}"
+            axis.annotate(text, (width, height), (0, -16), textcoords="offset points", fontsize=8, ha="center")
+        axis.set_xlim(0, 1.4 * max(size[0] for size in sizes))
+        axis.set_ylim(0, 1.4 * max(size[1] for size in sizes))
 
     def _plot_findings(self, axis) -> None:
         import textwrap
 
         axis.axis("off")
-        axis.set_title("findings", fontsize=11, loc="left")
         lines = []
-        for finding in sorted(self.findings, key=lambda f: ("error", "warning", "note").index(f.severity)):
-            lines += textwrap.wrap(f"{finding.severity.upper()}: {finding.text}", 52)
-            lines += [
-                f"   {_plain(item, 60) if len(item) <= 60 else '...' + _plain(item[-57:], 60)}"
-                for item in finding.items[:2]
-            ]
-        verdict = "ok" if self.ok else "not ok"
-        text = "\n".join([*(lines[:22] or ["nothing wrong was found"]), "", verdict])
-        axis.text(0, 0.98, _plain(text, 4000, keep_lines=True), va="top", fontsize=8.5, family="monospace")
+        for finding in self._by_severity():
+            lines += textwrap.wrap(f"{finding.severity.upper()}: {finding.text}", 120)
+            lines += [f"    {_short(self._relative(item), 112)}" for item in finding.items[:2]]
+            if len(finding.items) > 2:
+                lines.append(f"    ... and {len(finding.items) - 2} more")
+        lines = lines or ["nothing wrong was found"]
+        if len(lines) > 26:
+            lines = [*lines[:25], "..."]
+        text = "\n".join(printable(line) for line in lines)
+        axis.text(0, 1, text, va="top", fontsize=9, family="monospace", parse_math=False)
+
+    def _by_severity(self) -> list[Finding]:
+        return sorted(self.findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+    def _relative(self, item: str) -> str:
+        """An item without the data set's folder, which every path would repeat."""
+        return item.replace(f"{Path(self.name).absolute()}/", "")
 
 
 def printable(text: str) -> str:
@@ -239,12 +253,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-def _plain(text: str, longest: int = 120, keep_lines: bool = False) -> str:
-    """Text that matplotlib draws as it stands: a dollar sign would start a formula."""
-    lines = [printable(line) for line in text.split("\n")] if keep_lines else [printable(text)]
-    text = "\n".join(lines)
-    text = text if len(text) <= longest else text[: longest - 3] + "..."
-    return text.replace("$", r"\$")
+def _short(text: str, longest: int) -> str:
+    text = printable(text)
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 file", "2 files"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _spread(values: list[float]) -> dict:

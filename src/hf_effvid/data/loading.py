@@ -140,24 +140,47 @@ def _local_rows(source, root, separator, columns, allow_outside_root) -> list[Cl
     if not path.is_dir():
         _refuse_missing_path(source)
         return None
-    for name in _METADATA_NAMES:
-        if (path / name).is_file():
-            return read_annotations(path / name, root=root, **options)
-    lists = [f for f in sorted(path.iterdir()) if f.suffix.lower() in ANNOTATION_EXTENSIONS]
-    lists = [f for f in lists if is_standard_split(f.stem)]
+    metadata = _metadata_file(path)
+    if metadata:
+        return read_annotations(metadata, root=root, **options)
+    lists = _lists_per_split(path)
     if lists:
         return _split_lists(path, lists, root, options)
-    if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file() or _has_shards(path):
+    if _is_for_datasets(path):
         return None
-    nested = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and is_standard_split(folder.name)]
-    files = [(folder, folder / name) for folder in nested for name in _METADATA_NAMES if (folder / name).is_file()]
-    if files:
+    nested = [(folder, _metadata_file(folder)) for folder in sorted(path.iterdir()) if is_standard_split(folder.name)]
+    if any(file for _, file in nested):
         return [
             row
-            for folder, file in files
+            for folder, file in nested
+            if file
             for row in _with_split(read_annotations(file, root=root, **options), canonical_split(folder.name))
         ]
     return list_class_folders(path)[0]
+
+
+def empty_class_folders(source) -> list[str]:
+    """The class folders without a video, as "<split>/<class>"; none where a list says what belongs to the data set."""
+    path = Path(source).expanduser()
+    if not path.is_dir() or _metadata_file(path) or _lists_per_split(path) or _is_for_datasets(path):
+        return []
+    rows, folders = list_class_folders(path)
+    used = {(row.split, label) for row in rows for label in row.labels}
+    return [
+        f"{split}/{name}" if split else name
+        for split, classes in folders.items()
+        for name in classes
+        if (split, name) not in used
+    ]
+
+
+def _metadata_file(folder: Path) -> Path | None:
+    return next((folder / name for name in _METADATA_NAMES if (folder / name).is_file()), None)
+
+
+def _lists_per_split(folder: Path) -> list[Path]:
+    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in ANNOTATION_EXTENSIONS]
+    return [file for file in files if is_standard_split(file.stem)]
 
 
 def _split_lists(folder: Path, lists: list[Path], root, options) -> list[ClipRow]:
@@ -173,8 +196,10 @@ def _with_split(rows: list[ClipRow], split: str) -> list[ClipRow]:
     return rows
 
 
-def _has_shards(path: Path) -> bool:
-    """Parquet, Arrow or tar files: a data set that `datasets` knows how to open."""
+def _is_for_datasets(path: Path) -> bool:
+    """What `save_to_disk` wrote, or parquet, Arrow or tar files: `datasets` knows how to open it."""
+    if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
+        return True
     return any(next(path.glob(pattern), None) for pattern in ("**/*.parquet", "**/*.arrow", "**/*.tar"))
 
 
