@@ -6,14 +6,15 @@ import os
 import torch
 from tqdm.auto import tqdm
 
+from ..models.video_processing_effvid import aggregate_views
 from .classification_report import ClassificationReport
 from .clips import RowLoader, describe_source, load_videos, score_views
 from .cost import model_cost
 from .labels import LabelMap
 from .opening import evaluation_identity, evaluation_mode, load_classifier, open_rows, short_name
 from .prediction_log import PredictionLog, PredictionLogError, VideoPrediction
+from .protocol import describe_protocol
 from .provenance import current_provenance
-from .views import aggregate_views, describe_protocol
 
 
 class NothingEvaluatedError(ValueError):
@@ -92,7 +93,7 @@ def evaluate_classifier(
     device = torch.device(device) if device is not None else model.device
 
     def to_scores(logits):
-        return aggregate_views(logits, protocol["aggregation"], multi_label)
+        return aggregate_views(logits, protocol["aggregation"], "sigmoid" if multi_label else "softmax")
 
     _check_same_rows(log, rows, video_column)
     views_shape = None

@@ -1,7 +1,4 @@
-"""How the views of one video become one prediction, and how that is written down."""
-
-import torch
-
+"""How a video was looked at, written down for the results file."""
 
 _PROTOCOL_FIELDS = (
     "num_frames",
@@ -13,29 +10,6 @@ _PROTOCOL_FIELDS = (
     "crop_size",
     "multi_view_size",
 )
-
-
-def aggregate_views(logits: torch.Tensor, aggregation: str, multi_label: bool = False) -> torch.Tensor:
-    """Scores of one video from the logits of its views.
-
-    Args:
-        logits: (V, K).
-        aggregation: `"softmax_mean"` averages probabilities (sigmoids for a multi-label model), `"logit_mean"` averages
-            logits and takes probabilities of the mean.
-        multi_label: whether classes are independent.
-
-    Returns:
-        (K,) probabilities.
-
-    Raises:
-        ValueError: unknown aggregation.
-    """
-    if aggregation not in ("softmax_mean", "logit_mean"):
-        raise ValueError(f'aggregation must be "softmax_mean" or "logit_mean", got {aggregation!r}.')
-    if aggregation == "logit_mean":
-        logits = logits.mean(0, keepdim=True)
-    probabilities = logits.sigmoid() if multi_label else logits.softmax(-1)
-    return probabilities.mean(0)
 
 
 def describe_protocol(

@@ -1,0 +1,204 @@
+"""Writes the model card of a checkpoint: measured numbers from a results file, everything else from `CardInfo` and the config."""
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+
+from huggingface_hub import ModelCardData
+from jinja2 import Environment, StrictUndefined
+
+from ..evaluation.results import Cost, ResultEntry
+from .card_info import CITATIONS, DEFAULT_LIMITATIONS, CardInfo, check_hub_id
+from .escaping import escape_code, escape_markdown
+from .result_table import cost_facts, evaluation_results, metric_ids, result_notes, result_rows
+
+
+TEMPLATE = "templates/model_card.md"
+_MAX_CLASSES_LISTED = 60
+NOT_RECORDED = "not recorded"
+
+
+def template_text() -> str:
+    """The template that ships with the package."""
+    return resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
+
+
+def render_model_card(
+    config,
+    processor,
+    *,
+    repo_id: str,
+    info: CardInfo | None = None,
+    results: Sequence[ResultEntry] = (),
+    cost: Cost | None = None,
+    has_code: bool = True,
+    is_adapter: bool = False,
+) -> str:
+    """The README.md of a checkpoint repository.
+
+    Args:
+        config: configuration of the model; its class names are treated as a stranger's text.
+        processor: the video processor, whose recipe is described.
+        repo_id: the id the code examples use.
+        info: what the publisher says.
+        results: measured and quoted numbers; without any the card says `not measured`.
+        cost: parameters and GMACs per view, where no result states them.
+        has_code: whether the repository ships Python code.
+        is_adapter: whether it holds a PEFT adapter instead of a whole model.
+
+    Returns:
+        The whole file.
+
+    Raises:
+        CardError: the repository id is none.
+    """
+    info = info or CardInfo()
+    results = list(results)
+    check_hub_id(repo_id)
+    name = repo_id.rsplit("/", 1)[-1]
+    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    return environment.from_string(template_text()).render(
+        front_matter=front_matter(config, info, results, name, is_adapter),
+        title=escape_markdown(info.title or name),
+        summary=info.summary or _default_summary(config),
+        facts=_facts(config, info, results, cost),
+        result_rows=result_rows(results),
+        result_notes=result_notes(results),
+        repo_literal=json.dumps(repo_id),
+        has_code=has_code,
+        is_adapter=is_adapter,
+        trust=", trust_remote_code=True" if has_code else "",
+        activation="sigmoid()" if config.problem_type == "multi_label_classification" else "softmax(-1)",
+        recipe=_recipe(processor),
+        training=_training(info),
+        classes=_classes(config),
+        limitations=[*info.limitations, *DEFAULT_LIMITATIONS, *_flip_note(processor)],
+        intended_use=info.intended_use,
+        licence=_licence(info),
+        citation=info.citation or CITATIONS.get(config.model_type, ""),
+    )
+
+
+def front_matter(config, info: CardInfo, results: list[ResultEntry], name: str, is_adapter: bool = False) -> str:
+    """The YAML block, written by a YAML library: no value can break out of its place."""
+    evaluations = evaluation_results(results)
+    tags = ["hf-effvid", "video-classification", str(config.model_type), *info.tags]
+    data = ModelCardData(
+        library_name="peft" if is_adapter else "transformers",
+        pipeline_tag="video-classification",
+        license=info.license,
+        license_name=info.license_name,
+        license_link=info.license_link,
+        base_model=info.base_model,
+        base_model_relation=_relation(info, is_adapter),
+        datasets=list(info.datasets) or None,
+        metrics=metric_ids(results) or None,
+        tags=tags,
+        model_name=name if evaluations else None,
+        eval_results=evaluations or None,
+    )
+    return data.to_yaml()
+
+
+def _relation(info: CardInfo, is_adapter: bool) -> str | None:
+    if not info.base_model:
+        return None
+    return info.base_model_relation or ("adapter" if is_adapter else "finetune")
+
+
+def _default_summary(config) -> str:
+    return (
+        f"A {escape_code(config.model_type)} video classifier with {config.num_labels} classes, "
+        "in the format of Hugging Face transformers."
+    )
+
+
+def _facts(config, info: CardInfo, results: list[ResultEntry], cost: Cost | None) -> list[tuple[str, str]]:
+    facts = [
+        ("architecture", escape_code(config.model_type)),
+        ("classes", str(config.num_labels)),
+        *cost_facts(results, cost),
+    ]
+    if info.base_model:
+        facts.append(
+            ("weights derived from", f"{escape_code(info.base_model)} ({info.base_model_relation or 'finetune'})")
+        )
+    if info.teacher:
+        facts.append(("distilled from the teacher", escape_code(info.teacher)))
+    if info.source_url:
+        digest = f", sha256 {escape_code(info.source_sha256)}" if info.source_sha256 else ""
+        facts.append(("converted from", f"{escape_code(info.source_url)}{digest}"))
+    return facts
+
+
+def _recipe(processor) -> str:
+    """The test recipe in a sentence or two."""
+
+    def value(name, default=None):
+        return getattr(processor, name, default)
+
+    if value("sampling") is None:
+        return (
+            f"{escape_code(type(processor).__name__)} of transformers, with its own defaults; no recipe is recorded."
+        )
+    how = {
+        "uniform": "spread evenly over the video",
+        "segment": "one from the middle of each of as many equal segments",
+    }
+    sampling = how.get(value("sampling"), f"consecutive, {value('frame_stride', 1)} frames apart")
+    if value("sampling") == "dense" and value("target_fps"):
+        sampling = f"consecutive, at {value('target_fps')} frames per second"
+    views = f"{value('num_clips', 1)} clips x {value('num_crops', 1)} crops"
+    short = {"repeat_last": "repeats its last frame", "loop": "is looped", "error": "is refused"}
+    return (
+        f"{value('num_frames')} frames, {sampling}; resized to {escape_markdown(_size(value('size')))}"
+        + (f", centre crop {escape_markdown(_size(value('crop_size')))}" if value("do_center_crop") else "")
+        + f". Tested with {views}, combined by {escape_code(value('aggregation'))}."
+        + f" A video that is too short {short.get(value('short_clip_policy'), 'repeats its last frame')}."
+    )
+
+
+def _size(size) -> str:
+    if size is None:
+        return NOT_RECORDED
+    fields = {name: number for name, number in dict(size).items() if number}
+    if set(fields) == {"height", "width"}:
+        return f"{fields['height']} x {fields['width']}"
+    return ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in fields.items())
+
+
+def _flip_note(processor) -> list[str]:
+    if getattr(processor, "horizontal_flip_safe", True) is not False:
+        return []
+    return ["Its classes depend on left and right: do not mirror videos, neither for training nor for testing."]
+
+
+def _training(info: CardInfo) -> str:
+    command = f"\n\n```bash\n{_fenced(info.training_command)}\n```" if info.training_command else f" {NOT_RECORDED}."
+    commit = escape_code(info.training_commit) if info.training_commit else NOT_RECORDED
+    return "\n\n".join(
+        [f"Data: {info.training_data or NOT_RECORDED}.".replace("..", "."), f"Commit: {commit}.", f"Command:{command}"]
+    )
+
+
+def _fenced(text: str) -> str:
+    """A fence ends at a line of three backticks; a command line never needs one."""
+    return text.strip().replace("```", "'''")
+
+
+def _classes(config) -> str:
+    labels = [config.id2label[index] for index in sorted(config.id2label)]
+    shown = ", ".join(escape_markdown(label, 60) for label in labels[:_MAX_CLASSES_LISTED])
+    more = len(labels) - _MAX_CLASSES_LISTED
+    return shown + (f", and {more} more in `config.json`" if more > 0 else "") + "."
+
+
+def _licence(info: CardInfo) -> str:
+    name = info.license_name or info.license
+    link = f" ({info.license_link})" if info.license_link else ""
+    if info.license == "unknown":
+        return "The publisher has not stated the licence of these weights; ask before you use them. The code is Apache-2.0."
+    return (
+        f"Weights: {escape_markdown(name)}{escape_markdown(link, 200)}. Code: Apache-2.0. The terms of the training data apply beside "
+        "them, and those of the base model or teacher where one is named above."
+    )

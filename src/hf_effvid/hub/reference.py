@@ -1,0 +1,97 @@
+"""Reference logits: what the original model answers to a fixed input, so that a published copy can be compared with it."""
+
+import copy
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+REFERENCE_SEED = 2026
+
+
+@dataclass(frozen=True)
+class ReferenceLogits:
+    """Answer of a model, in float32 on the CPU, to `reference_pixels(shape, seed)`.
+
+    Attributes:
+        shape: shape of the input, (B, T, C, H, W).
+        seed: seed of the input.
+        logits: (B, K) nested list.
+    """
+
+    shape: tuple[int, ...]
+    seed: int
+    logits: list[list[float]]
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Writes the reference as JSON."""
+        Path(path).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "ReferenceLogits":
+        """The inverse of `save`."""
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        return cls(tuple(document["shape"]), document["seed"], document["logits"])
+
+
+def reference_pixels(shape, seed: int = REFERENCE_SEED) -> torch.Tensor:
+    """Float32 noise of the given shape; a function of shape and seed alone."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(tuple(shape), dtype=np.float32))
+
+
+def reference_logits(model, shape, seed: int = REFERENCE_SEED) -> ReferenceLogits:
+    """Asks a model for its reference logits; the model itself is left as it is.
+
+    A copy in float32 on the CPU answers, because the copy that will be compared runs anywhere: 16-bit weights widen to
+    float32 without loss, 16-bit arithmetic would differ between machines.
+
+    Args:
+        model: the classifier.
+        shape: (B, T, C, H, W) of the input.
+        seed: seed of the input.
+    """
+    witness = copy.deepcopy(model).to(device="cpu", dtype=torch.float32).eval()
+    with torch.inference_mode():
+        logits = witness(**{witness.main_input_name: reference_pixels(shape, seed)}).logits
+    return ReferenceLogits(tuple(shape), seed, logits.tolist())
+
+
+def reference_path(folder: str | os.PathLike) -> Path:
+    """Where staging leaves the reference: beside the folder, because the folder holds only what is published."""
+    folder = Path(folder)
+    return folder.with_name(f"{folder.name}.reference.json")
+
+
+def input_shape(config, processor) -> tuple[int, ...]:
+    """(1, T, C, H, W) that the processor would give the model for one video.
+
+    Raises:
+        ValueError: neither processor nor configuration says how many frames of which size.
+    """
+    num_frames = getattr(processor, "num_frames", None) or getattr(config, "num_frames", None)
+    num_frames = num_frames or getattr(config, "frames_per_clip", None)
+    size = _square(getattr(processor, "crop_size", None)) if getattr(processor, "do_center_crop", False) else None
+    size = size or _square(getattr(processor, "size", None)) or _square(getattr(config, "image_size", None))
+    size = size or _square(getattr(config, "crop_size", None))
+    if not num_frames or not size:
+        raise ValueError(
+            f"cannot tell the input of {type(config).__name__}: set num_frames and crop_size in its processor."
+        )
+    return (1, int(num_frames), int(getattr(config, "num_channels", None) or 3), *size)
+
+
+def _square(size) -> tuple[int, int] | None:
+    if size is None or isinstance(size, (int, float)):
+        return (int(size), int(size)) if size else None
+    if isinstance(size, (list, tuple)):
+        return (int(size[0]), int(size[1]))
+    size = dict(size)
+    if size.get("height") and size.get("width"):
+        return int(size["height"]), int(size["width"])
+    edge = size.get("shortest_edge")
+    return (int(edge), int(edge)) if edge else None

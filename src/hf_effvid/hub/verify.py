@@ -1,0 +1,337 @@
+"""Checks a checkpoint from the outside: does it load, answer as the original, and does its card tell the truth?"""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..evaluation.classification import evaluate_classifier
+from ..evaluation.results import ResultEntry, wilson_interval
+from .card_check import card_problems
+from .probe_clips import write_probe_clips
+from .reference import ReferenceLogits, reference_logits, reference_path, reference_pixels
+from .stage_files import StageError, list_staged_files
+from .staging import load_results
+
+
+# float32 on two machines, or with two thread counts, differs in the last digits; wrong weights differ in the first
+_RELATIVE_TOLERANCE = 1e-4
+
+
+@dataclass
+class Check:
+    """One question and its answer.
+
+    Attributes:
+        name: what was asked.
+        ok: True, False, or None when it could not be asked (the detail says why).
+        detail: what was found.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str = ""
+
+
+@dataclass
+class VerifyReport:
+    """Every check of one checkpoint.
+
+    Attributes:
+        source: folder or Hub id.
+        checks: in the order in which they ran.
+        measured: claimed and measured accuracy, when videos were given.
+    """
+
+    source: str
+    checks: list[Check] = field(default_factory=list)
+    measured: dict | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed."""
+        return all(check.ok is not False for check in self.checks)
+
+    def to_dict(self) -> dict:
+        """JSON-ready."""
+        return {**dataclasses.asdict(self), "ok": self.ok}
+
+    def to_text(self) -> str:
+        """One line per check."""
+        marks = {True: "ok     ", False: "FAILED ", None: "skipped"}
+        lines = [
+            f"{marks[check.ok]} {check.name}" + (f": {check.detail}" if check.detail else "") for check in self.checks
+        ]
+        return "\n".join([self.source, *lines, "verified" if self.ok else "NOT verified"])
+
+
+def verify_checkpoint(
+    folder_or_repo: str | os.PathLike,
+    videos=None,
+    reference_logits: ReferenceLogits | str | os.PathLike | None = None,
+    *,
+    results=None,
+    revision: str | None = None,
+    trust_remote_code: bool = True,
+    max_videos: int | None = None,
+    timeout: float = 900.0,
+    batch_size: int = 4,
+    progress: bool = True,
+) -> VerifyReport:
+    """Checks a staged folder, or a repository on the Hub.
+
+    A new interpreter that cannot import hf_effvid loads the model (every weight must fit), its base, the processor and the
+    stock `pipeline("video-classification")`, classifies generated clips (also one that is too short, also in a batch) and
+    saves everything again. Its logits are compared with the original's. The card is read, and with `videos` the accuracy
+    it claims is measured anew. For a folder nothing is fetched from the network.
+
+    The code that a checkpoint ships is *executed*, in a process without any isolation: verify only what you would load.
+
+    Args:
+        folder_or_repo: the checkpoint.
+        videos: rows with a video and a label (see `evaluate_classifier`) to re-check the recorded accuracy on.
+        reference_logits: what the original answered, or a file of it; default: what staging left beside the folder, else
+            the answer of this process, with the package.
+        results: results the card must agree with: `ResultsFile`, path or list.
+        revision: branch, tag or commit of a Hub repository.
+        trust_remote_code: let the new interpreter run the checkpoint's code; without it only checkpoints of stock
+            architectures load.
+        max_videos: measure on the first so many videos.
+        timeout: seconds the new interpreter may take.
+        batch_size: views per forward pass when measuring.
+        progress: show a progress bar when measuring.
+
+    Returns:
+        The report; `report.ok` says whether everything that could be checked holds.
+
+    Raises:
+        OSError: a Hub repository cannot be fetched.
+    """
+    source = os.fspath(folder_or_repo)
+    report = VerifyReport(source if revision is None else f"{source}@{revision}")
+    folder = Path(source) if Path(source).is_dir() else _download(source, revision)
+    is_local = Path(source).is_dir()
+    _check_files(report, folder, is_local)
+    _check_card(report, folder, results)
+    expected = _expected_logits(report, folder, reference_logits)
+    with tempfile.TemporaryDirectory(prefix="effvid-verify-") as work:
+        answer = _ask_fresh_process(
+            folder if is_local else source,
+            None if is_local else revision,
+            expected,
+            Path(work),
+            trust_remote_code,
+            timeout,
+        )
+    _record_steps(report, answer, code={path.name for path in folder.glob("*.py")})
+    _compare_logits(report, answer, expected)
+    if videos is not None:
+        _measure(report, folder, videos, results, max_videos=max_videos, batch_size=batch_size, progress=progress)
+    return report
+
+
+def _download(repo_id: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(repo_id, revision=revision))
+
+
+def _check_files(report: VerifyReport, folder: Path, is_local: bool) -> None:
+    if not is_local:
+        # the cache holds links, and the Hub adds .gitattributes: copy what counts, then look at that
+        with tempfile.TemporaryDirectory() as copy:
+            for path in folder.iterdir():
+                if path.is_file() and path.name != ".gitattributes":
+                    shutil.copyfile(path, Path(copy) / path.name)
+                    (Path(copy) / path.name).chmod(0o644)
+            _check_files(report, Path(copy), True)
+        return
+    try:
+        files = list_staged_files(folder)
+    except StageError as error:
+        report.checks.append(Check("files", False, str(error)))
+        return
+    size = sum(file.size for file in files) / 1e6
+    report.checks.append(Check("files", True, f"{len(files)} files, {size:.1f} MB, nothing else"))
+
+
+def _check_card(report: VerifyReport, folder: Path, results) -> None:
+    card = folder / "README.md"
+    if not card.is_file():
+        report.checks.append(Check("card", False, "there is no README.md"))
+        return
+    entries = load_results(results) if results is not None else None
+    problems = card_problems(card.read_text(encoding="utf-8"), entries)
+    agreed = "agrees with itself" if entries is None else f"agrees with {len(entries)} results"
+    report.checks.append(Check("card", not problems, "; ".join(problems) or agreed))
+
+
+def _expected_logits(report: VerifyReport, folder: Path, given) -> ReferenceLogits | None:
+    if isinstance(given, ReferenceLogits):
+        return given
+    path = given if given is not None else reference_path(folder)
+    if given is not None or path.is_file():
+        return ReferenceLogits.load(path)
+    try:
+        return _own_logits(folder)
+    except Exception as error:  # whatever a broken checkpoint raises here is reported by the fresh process as well
+        report.checks.append(
+            Check("reference logits", None, f"none recorded, and this process cannot load it: {error}")
+        )
+        return None
+
+
+def _own_logits(folder: Path) -> ReferenceLogits:
+    """What the installed package answers, where nobody recorded the original's answer."""
+    from .reference import input_shape
+    from .staging import load_checkpoint
+
+    model, processor = load_checkpoint(folder)
+    return reference_logits(model, input_shape(model.config, processor))
+
+
+def _ask_fresh_process(source, revision, expected, work: Path, trust_remote_code: bool, timeout: float) -> dict:
+    """Runs `fresh_process.py` in a new interpreter and returns its answer."""
+    from safetensors.torch import save_file
+
+    is_adapter = isinstance(source, Path) and (source / "adapter_config.json").is_file()
+    steps = ["package_is_absent", "load", "processor", "pipeline", "resave"]
+    if not is_adapter:  # an adapter belongs to the head's class, the base class alone cannot take it
+        steps.append("load_base")
+    if expected is not None:
+        steps.append("logits")
+        save_file({"pixel_values": reference_pixels(expected.shape, expected.seed)}, work / "pixels.safetensors")
+    request = {
+        "source": str(Path(source).resolve()) if isinstance(source, Path) else source,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "steps": steps,
+        "pixels": str(work / "pixels.safetensors"),
+        "clips": [str(path) for path in write_probe_clips(work)],
+    }
+    (work / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    # run as a copy: a program's own folder comes first on its path, and ours is full of modules
+    program = shutil.copy(Path(__file__).with_name("fresh_process.py"), work / "fresh_process.py")
+    environment = {**os.environ, "HF_MODULES_CACHE": str(work / "modules"), "PYTHONSAFEPATH": "1"}
+    if isinstance(source, Path) and not is_adapter:  # an adapter's base model may have to be fetched
+        environment.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+    command = [sys.executable, str(program), str(work / "request.json"), str(work / "answer.json")]
+    try:
+        done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=timeout)
+        outcome = f"exit status {done.returncode}: {done.stderr.strip()[-2000:]}"
+    except subprocess.TimeoutExpired:
+        outcome = f"no answer within {timeout:.0f} s"
+    answer_path = work / "answer.json"
+    answer = json.loads(answer_path.read_text(encoding="utf-8")) if answer_path.is_file() else {"steps": {}}
+    for step in steps:
+        answer["steps"].setdefault(step, {"ok": False, "error": f"the interpreter ended before ({outcome})"})
+    return answer
+
+
+def _record_steps(report: VerifyReport, answer: dict, code: set[str]) -> None:
+    names = {
+        "package_is_absent": "fresh interpreter without hf_effvid",
+        "load": "AutoModelForVideoClassification",
+        "load_base": "AutoModel",
+        "processor": "AutoVideoProcessor",
+        "pipeline": 'pipeline("video-classification")',
+        "resave": "saved again",
+    }
+    for step, name in names.items():
+        outcome = answer["steps"].get(step)
+        if outcome is None:  # not every step makes sense for an adapter
+            continue
+        lost = sorted(code - set(outcome.get("files", code)))
+        if lost:
+            outcome = {
+                "ok": False,
+                "error": f"the code files {', '.join(lost)} are lost when the model is saved again",
+            }
+        detail = outcome.get("error") or _describe(step, outcome)
+        report.checks.append(Check(name, outcome["ok"], detail))
+
+
+def _describe(step: str, outcome: dict) -> str:
+    if step == "load":
+        return f"{outcome['class']}, {outcome['parameters']:,} parameters, every weight fits"
+    if step == "processor":
+        return f"{outcome['class']}, {'x'.join(map(str, outcome['shape']))}"
+    if step == "pipeline":
+        best = outcome["answers"][0][0]
+        return f"{len(outcome['answers'])} clips, the first is {best['label']!r} ({best['score']:.2f})"
+    if step == "resave":
+        return f"{len(outcome['files'])} files"
+    return outcome.get("class", "")
+
+
+def _compare_logits(report: VerifyReport, answer: dict, expected: ReferenceLogits | None) -> None:
+    if expected is None:
+        return
+    outcome = answer["steps"]["logits"]
+    if not outcome["ok"]:
+        report.checks.append(Check("logits equal the original's", False, outcome["error"]))
+        return
+    found = outcome["logits"]
+    if [len(row) for row in found] != [len(row) for row in expected.logits]:
+        report.checks.append(
+            Check(
+                "logits equal the original's", False, f"{len(found[0])} classes instead of {len(expected.logits[0])}"
+            )
+        )
+        return
+    pairs = [
+        (a, b) for row, other in zip(found, expected.logits, strict=True) for a, b in zip(row, other, strict=True)
+    ]
+    difference = max(abs(a - b) for a, b in pairs)
+    # relative to the logits: an untrained head answers with 0.01, where an absolute tolerance would let anything pass
+    scale = max(1e-3, *(abs(b) for _, b in pairs))
+    # written so that a NaN on either side fails
+    ok = difference <= _RELATIVE_TOLERANCE * scale and all(a == a for a, _ in pairs)
+    report.checks.append(
+        Check("logits equal the original's", ok, f"largest difference {difference:.2g} at a scale of {scale:.3g}")
+    )
+
+
+def _measure(report: VerifyReport, folder: Path, videos, results, **options) -> None:
+    """Claimed against measured accuracy: the claim stands unless the two intervals exclude each other."""
+    outcome = evaluate_classifier(str(folder), videos, **options)
+    found = outcome.metric("top1")
+    if found is None:
+        report.checks.append(Check("recorded accuracy", None, "multi-label: only top-1 is re-checked"))
+        return
+    report.measured = {
+        "measured": found.value,
+        "n": found.n,
+        "interval": list(found.interval),
+        "failed": len(outcome.failures),
+    }
+    claim = _claim(load_results(results), outcome.dataset_name)
+    if claim is None:
+        report.checks.append(
+            Check("recorded accuracy", None, f"measured {found.value:.1%} (n = {found.n}); no claim to compare with")
+        )
+        return
+    report.measured.update(claimed=claim.value, claimed_n=claim.n, claimed_interval=list(claim.interval))
+    low, high = found.interval
+    ok = claim.interval[0] <= high and low <= claim.interval[1]
+    detail = f"claimed {claim.value:.1%} (n = {claim.n}), measured {found.value:.1%} [{low:.1%}, {high:.1%}] (n = {found.n})"
+    report.checks.append(Check("recorded accuracy", ok, detail))
+
+
+def _claim(results: Sequence[ResultEntry], dataset_name: str):
+    """Our plain top-1 on that data set, with an interval (made here when the entry has none)."""
+    mine = [entry for entry in results if not entry.quoted and not entry.variant and entry.metric("top1")]
+    mine = [entry for entry in mine if entry.dataset == dataset_name] or (mine if len(mine) == 1 else [])
+    if not mine:
+        return None
+    metric = mine[0].metric("top1")
+    if metric.interval is None:
+        interval = wilson_interval(round(metric.value * metric.n), metric.n)
+        metric = dataclasses.replace(metric, interval=interval, interval_method="wilson 95%")
+    return metric

@@ -1,0 +1,137 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import hf_effvid.hub.fresh_process
+from hf_effvid.evaluation.results import Metric, Provenance, ResultEntry
+from hf_effvid.hub.probe_clips import write_probe_clips
+from hf_effvid.hub.reference import reference_path
+from hf_effvid.hub.staging import stage_checkpoint
+from hf_effvid.hub.verify import verify_checkpoint
+
+from .tiny_checkpoint import tiny_model, tiny_processor
+
+
+@pytest.fixture
+def copy(staged, tmp_path):
+    shutil.copy(reference_path(staged), tmp_path / "checkpoint.reference.json")
+    return shutil.copytree(staged, tmp_path / "checkpoint")
+
+
+def failed(report) -> set[str]:
+    return {check.name for check in report.checks if check.ok is False}
+
+
+def test_a_staged_checkpoint_is_verified(staged):
+    report = verify_checkpoint(staged)
+    assert report.ok, report.to_text()
+    names = [check.name for check in report.checks]
+    assert "fresh interpreter without hf_effvid" in names and "logits equal the original's" in names
+    assert all(check.ok for check in report.checks)
+    assert json.loads(json.dumps(report.to_dict()))["ok"] is True
+    assert report.to_text().endswith("verified")
+
+
+def test_the_fresh_interpreter_really_lacks_the_package(tmp_path):
+    (tmp_path / "request.json").write_text(json.dumps({"steps": ["package_is_absent"]}))
+    # an importable hf_effvid right beside the program, and on PYTHONPATH
+    shutil.copy(hf_effvid.hub.fresh_process.__file__, tmp_path / "fresh_process.py")
+    (tmp_path / "hf_effvid").mkdir()
+    (tmp_path / "hf_effvid" / "__init__.py").write_text("")
+    code = "import fresh_process as f; f.main('request.json', 'answer.json'); import hf_effvid.models"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert json.loads((tmp_path / "answer.json").read_text())["steps"]["package_is_absent"]["ok"]
+    assert done.returncode == 1 and "blocked" in done.stderr
+
+
+@pytest.mark.slow
+def test_changed_weights_are_found(copy):
+    path = copy / "model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if "classifier" in name and name.endswith("weight"))
+    weights[name] = weights[name] * 1.01
+    save_file(weights, path, metadata={"format": "pt"})
+    path.chmod(0o644)
+    assert failed(verify_checkpoint(copy)) == {"logits equal the original's"}
+
+
+@pytest.mark.slow
+def test_a_missing_weight_is_found(copy):
+    path = copy / "model.safetensors"
+    weights = load_file(path)
+    weights.pop(next(name for name in weights if "classifier" in name and name.endswith("weight")))
+    save_file(weights, path, metadata={"format": "pt"})
+    path.chmod(0o644)
+    report = verify_checkpoint(copy)
+    assert "AutoModelForVideoClassification" in failed(report)
+    assert "missing_keys" in report.to_text()
+
+
+@pytest.mark.slow
+def test_code_that_needs_the_package_is_found(copy):
+    path = copy / "layers.py"
+    path.write_text("from hf_effvid.models import focal_ops\n" + path.read_text())
+    report = verify_checkpoint(copy)
+    assert "AutoModelForVideoClassification" in failed(report)
+    assert "hf_effvid" in report.to_text()
+
+
+@pytest.mark.slow
+def test_an_interpreter_that_dies_is_reported(copy):
+    path = copy / "layers.py"
+    path.write_text("import os\nos._exit(7)\n" + path.read_text())
+    report = verify_checkpoint(copy)
+    assert "exit status 7" in report.to_text()
+    assert "AutoVideoProcessor" in failed(report)
+
+
+@pytest.mark.slow
+def test_without_trust_the_code_does_not_run(copy):
+    report = verify_checkpoint(copy, trust_remote_code=False)
+    assert "AutoModelForVideoClassification" in failed(report)
+    assert "trust_remote_code" in report.to_text()
+
+
+@pytest.mark.slow
+def test_files_and_card_are_part_of_it(copy):
+    (copy / "optimizer.pt").write_bytes(b"")
+    (copy / "README.md").write_text((copy / "README.md").read_text() + "\nTODO\n")
+    report = verify_checkpoint(copy)
+    assert failed(report) == {"files", "card"}
+
+
+def claim(successes: int, n: int) -> ResultEntry:
+    return ResultEntry(
+        task="video-classification",
+        model="tiny",
+        dataset="probe",
+        split="test",
+        metrics=(Metric.proportion("top1", successes, n),),
+        provenance=Provenance("effvid evaluate", date="2026-11-20"),
+    )
+
+
+@pytest.mark.slow
+def test_the_recorded_accuracy_is_measured_again(tmp_path):
+    model = tiny_model()
+    with torch.no_grad():
+        model.classifier.bias[2] += 100.0  # always answers "move 2"
+    honest, inflated = claim(30, 60), claim(60, 60)
+    clips = [str(path) for path in write_probe_clips(Path(tmp_path))]
+    rows = [{"video": clips[index % 2], "label": "move 2" if index % 2 else "move 1"} for index in range(12)]
+    folder = stage_checkpoint(model, tmp_path / "honest", tiny_processor(), results=[honest])
+    report = verify_checkpoint(folder, rows, results=[honest], progress=False)
+    assert report.ok, report.to_text()
+    assert report.measured["measured"] == 0.5 and report.measured["n"] == 12 and report.measured["claimed"] == 0.5
+    folder = stage_checkpoint(model, tmp_path / "inflated", tiny_processor(), results=[inflated])
+    report = verify_checkpoint(folder, rows, results=[inflated], progress=False)
+    assert failed(report) == {"recorded accuracy"}
+    assert "claimed 100.0% (n = 60), measured 50.0%" in report.to_text()
