@@ -2,7 +2,9 @@
 
 from .arguments import EffVidTrainingArguments
 from .checkpointing import IncompleteCheckpointError, last_complete_checkpoint
+from .classification import train_classifier
 from .nonfinite import NonFiniteError
+from .outcome import TrainOutcome
 from .tasks import ClassificationTask, Task
 from .trainer import EffVidTrainer
 
@@ -14,5 +16,7 @@ __all__ = [
     "IncompleteCheckpointError",
     "NonFiniteError",
     "Task",
+    "TrainOutcome",
     "last_complete_checkpoint",
+    "train_classifier",
 ]

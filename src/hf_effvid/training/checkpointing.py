@@ -56,6 +56,8 @@ def write_marker(folder, step):
 def missing_from_checkpoint(folder):
     """What keeps a checkpoint folder from being complete, in words, or None when it is complete."""
     folder = Path(folder)
+    if not folder.is_dir():
+        return "there is no such folder"
     try:
         files = json.loads((folder / MARKER_NAME).read_text(encoding="utf-8"))["files"]
     except FileNotFoundError:
@@ -102,28 +104,31 @@ def prepare_checkpoint_folder(folder):
         shutil.rmtree(folder)
 
 
-def rotate_checkpoints(output_dir, limit, best=None):
-    """Deletes incomplete checkpoints and the oldest complete ones beyond `limit`, never the newest nor the best.
+def rotate_checkpoints(output_dir, limit, newest, best=None):
+    """Deletes incomplete checkpoints and the longest written complete ones beyond `limit`, never the newest nor the best.
 
     Call it only after the marker of the newest checkpoint is written: a run killed earlier still has its predecessor.
+
+    Args:
+        output_dir: folder of the run.
+        limit: complete checkpoints to keep; None keeps all.
+        newest: the checkpoint just written. The highest step may be that of an earlier run.
+        best: the checkpoint of the best evaluation.
     """
-    newest = last_complete_checkpoint(output_dir)
-    if newest is None:
-        return
-    best = Path(best).resolve() if best else None
+    protected = {Path(folder).resolve() for folder in (newest, best) if folder}
     kept = []
     for folder in checkpoint_folders(output_dir):
         if missing_from_checkpoint(folder) is not None:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             kept.append(folder)
-    removable = [folder for folder in kept if folder != newest and folder.resolve() != best]
-    while limit is not None and limit > 0 and len(kept) > limit and removable:
-        folder = removable.pop(0)
+    kept.sort(key=lambda folder: (folder / MARKER_NAME).stat().st_mtime_ns)
+    removable = [folder for folder in kept if folder.resolve() not in protected]
+    surplus = len(kept) - limit if limit is not None and limit > 0 else 0
+    for folder in removable[: max(surplus, 0)]:
         # without its marker a folder that is only half deleted cannot be taken for a checkpoint
         (folder / MARKER_NAME).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
-        kept.remove(folder)
 
 
 def read_weights(folder):

@@ -20,8 +20,8 @@ def gather_records(records, accelerator):
     if accelerator.num_processes > 1:
         if any("index" not in record for record in records):
             raise ValueError(
-                "Evaluation on several processes needs an `index` in every item, to tell clips seen twice apart; "
-                "let the data set's __getitem__ return {'pixel_values', 'labels', 'index'}."
+                "Evaluation on several processes needs a data set with a length and an `index` in every item, to tell "
+                "clips seen twice apart; a stream can only be evaluated on one process."
             )
         records = gather_object(records)
     if not all("index" in record for record in records):

@@ -21,12 +21,17 @@ class ParameterRule:
 
 
 def find_blocks(model):
-    """The repeated blocks of a model in order, as (name, module): the innermost layers that it checkpoints or never splits."""
+    """The repeated blocks of a model in order, as (name, module).
+
+    They are the innermost elements of module lists that the model checkpoints or never splits (embeddings, which some
+    models never split either, are no elements of a list).
+    """
     unsplit = set(getattr(model, "_no_split_modules", None) or ())
     candidates = [
         (name, module)
         for name, module in model.named_modules()
-        if name and (isinstance(module, GradientCheckpointingLayer) or type(module).__name__ in unsplit)
+        if name.rpartition(".")[2].isdigit()
+        and (isinstance(module, GradientCheckpointingLayer) or type(module).__name__ in unsplit)
     ]
     names = {name for name, _ in candidates}
     return [(name, module) for name, module in candidates if not any(other.startswith(name + ".") for other in names)]

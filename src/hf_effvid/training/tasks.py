@@ -44,7 +44,10 @@ class Task(nn.Module):
 
     @property
     def is_activation_checkpointing(self):
-        return bool(getattr(self.model, "is_gradient_checkpointing", False))
+        name = "is_activation_checkpointing"
+        return bool(
+            getattr(self.model, name if hasattr(type(self.model), name) else "is_gradient_checkpointing", False)
+        )
 
     def activation_checkpointing_enable(self, activation_checkpointing_kwargs=None, **kwargs):
         """Recomputes activations in the backward pass; forwarded to the model, whatever its transformers version."""

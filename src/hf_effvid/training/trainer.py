@@ -12,7 +12,7 @@ Overridden, and why:
 
 import json
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch.utils.data import IterableDataset
@@ -20,6 +20,7 @@ from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_utils import EvalLoopOutput, has_length
 from transformers.utils import logging
 
+from ..auto import complete_auto_map
 from . import checkpointing
 from .arguments import EffVidTrainingArguments
 from .callbacks import TrainerHooks
@@ -42,6 +43,7 @@ class EffVidTrainer(Trainer):
         task: the task; its `model` is what gets saved.
         args: the run.
         sampling_weights: optional weight per training clip (N,), for class-balanced sampling.
+        eval_data_collator: collator of evaluations, when it differs from that of training (which mixes clips).
         kwargs: what `transformers.Trainer` takes (`train_dataset`, `eval_dataset`, `data_collator`,
             `processing_class`, `callbacks` ...). Data sets yield dictionaries with `pixel_values` and `labels`.
             `compute_metrics`, when given, gets the list of gathered records and replaces `task.metrics`.
@@ -53,7 +55,7 @@ class EffVidTrainer(Trainer):
 
     loss_is_scaled_for_ga = False
 
-    def __init__(self, task, args=None, sampling_weights=None, **kwargs):
+    def __init__(self, task, args=None, sampling_weights=None, eval_data_collator=None, **kwargs):
         if not isinstance(task, Task):
             raise TypeError(
                 f"EffVidTrainer trains a Task, got {type(task).__name__}; wrap a classifier as ClassificationTask(model)."
@@ -71,7 +73,12 @@ class EffVidTrainer(Trainer):
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
         for name in ("train_dataset", "eval_dataset"):
             kwargs[name] = _with_index(kwargs.get(name))
+        had_use_cache = hasattr(task.config, "use_cache")
         super().__init__(model=task, args=args, callbacks=callbacks, **kwargs)
+        if not had_use_cache and hasattr(task.config, "use_cache"):
+            # a key for text generation that Trainer writes into every configuration
+            del task.config.use_cache
+        self.eval_data_collator = IndexKeepingCollator(eval_data_collator or self.data_collator)
         self.data_collator = IndexKeepingCollator(self.data_collator)
         if args.ema_decay and self._is_sharded:
             raise ValueError(
@@ -109,12 +116,21 @@ class EffVidTrainer(Trainer):
         return self.sampler
 
     def get_eval_dataloader(self, eval_dataset=None):
-        return super().get_eval_dataloader(
-            eval_dataset if isinstance(eval_dataset, str) else _with_index(eval_dataset)
-        )
+        with self._evaluation_collator():
+            dataset = eval_dataset if isinstance(eval_dataset, str) else _with_index(eval_dataset)
+            return super().get_eval_dataloader(dataset)
 
     def get_test_dataloader(self, test_dataset):
-        return super().get_test_dataloader(_with_index(test_dataset))
+        with self._evaluation_collator():
+            return super().get_test_dataloader(_with_index(test_dataset))
+
+    @contextmanager
+    def _evaluation_collator(self):
+        training, self.data_collator = self.data_collator, self.eval_data_collator
+        try:
+            yield
+        finally:
+            self.data_collator = training
 
     def create_optimizer(self, model=None):
         model = self.model if model is None else model
@@ -235,12 +251,14 @@ class EffVidTrainer(Trainer):
     def _predict_records(self, model, dataloader):
         model.eval()
         records = []
+        # workers that share a stream number their own items: only map-style indices tell clips apart
+        numbered = isinstance(getattr(dataloader, "dataset", None), EpochIndexedDataset)
         for inputs in dataloader:
             inputs = self._prepare_inputs(inputs)
             with torch.no_grad(), self.compute_loss_context_manager():
                 outputs = model(inputs)
             batch_records = self.task.records(outputs, inputs)
-            if "index" in inputs:
+            if "index" in inputs and numbered:
                 for record, index in zip(batch_records, inputs["index"].tolist(), strict=True):
                     record["index"] = index
             records.extend(batch_records)
@@ -295,6 +313,7 @@ class EffVidTrainer(Trainer):
                 )
             model, auxiliary = checkpointing.split_state(state, self._restored_names(), is_lora(task.model))
             model_state = {name.removeprefix("model."): t for name, t in state.items() if name.startswith("model.")}
+            complete_auto_map(task.config)
             task.model.save_pretrained(output_dir, state_dict=model_state, is_main_process=True)
             if self._state_for_checkpoint is not None:
                 self._state_for_checkpoint.update(
@@ -334,7 +353,7 @@ class EffVidTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpointing.write_marker(folder, self.state.global_step)
-            checkpointing.rotate_checkpoints(os.path.dirname(folder), limit, self.state.best_model_checkpoint)
+            checkpointing.rotate_checkpoints(os.path.dirname(folder), limit, folder, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):

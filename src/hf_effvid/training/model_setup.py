@@ -1,0 +1,178 @@
+"""The model and the processor a run starts from: a checkpoint with a new head, a configuration, or a preset."""
+
+import os
+
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForVideoClassification,
+    AutoVideoProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    set_seed,
+)
+
+from ..auto import complete_auto_map, find_architecture, register
+from ..models.video_processing_effvid import EffVidVideoProcessor
+from .lora import head_modules
+from .tasks import MULTI_LABEL
+
+
+SINGLE_LABEL = "single_label_classification"
+
+
+def open_classifier(model, class_names, multi_label=False, seed=0, trust_remote_code=False):
+    """A classifier for the given classes.
+
+    Args:
+        model: a classifier; a configuration, or `"<model_type>:<preset>"` such as `"video_focalnet:tiny"`, to start from
+            random weights; otherwise a folder or Hub id, whose head is replaced unless it has exactly these classes.
+        class_names: names of the classes in the order of the labels.
+        multi_label: whether a video carries several labels.
+        seed: seed of everything that is initialised anew.
+        trust_remote_code: run model code that comes with a checkpoint and is not in transformers or this package.
+
+    Raises:
+        ValueError: a model of another number of classes, or an unknown preset.
+    """
+    register()
+    labels = {
+        "id2label": dict(enumerate(class_names)),
+        "label2id": {name: index for index, name in enumerate(class_names)},
+        "problem_type": MULTI_LABEL if multi_label else SINGLE_LABEL,
+    }
+    set_seed(seed)
+    if isinstance(model, PreTrainedModel):
+        if model.config.num_labels != len(class_names):
+            raise ValueError(
+                f"The model has {model.config.num_labels} classes, the data set {len(class_names)}. Pass the model's "
+                "folder or configuration instead, then it gets a head of the right size."
+            )
+        _set_labels(model.config, labels)
+        return model
+    if isinstance(model, (str, os.PathLike)) and not os.path.isdir(model) and ":" in str(model):
+        model = _preset(str(model))
+    if isinstance(model, PreTrainedConfig):
+        _set_labels(model, labels)
+        return AutoModelForVideoClassification.from_config(model, trust_remote_code=trust_remote_code)
+    model = os.fspath(model)
+    before = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+    opened = AutoModelForVideoClassification.from_pretrained(
+        model, ignore_mismatched_sizes=True, trust_remote_code=trust_remote_code, **labels
+    )
+    _set_labels(opened.config, labels)
+    known = [before.id2label[index] for index in sorted(before.id2label)]
+    if known != list(class_names):
+        # a head of the same size for other classes would otherwise be kept without a word
+        set_seed(seed)
+        _initialize_head(opened)
+    return opened
+
+
+def open_processor(processor, model, source, trust_remote_code=False):
+    """The processor whose recipe the training clips follow and the checkpoint carries.
+
+    Args:
+        processor: a processor, a folder or Hub id of one, or None for the one beside the model.
+        model: the classifier.
+        source: what the classifier was opened from.
+        trust_remote_code: see `open_classifier`.
+
+    Returns:
+        an `EffVidVideoProcessor`; a stock processor is turned into one with the same resizing and normalisation.
+    """
+    if (
+        processor is None
+        and isinstance(source, (str, os.PathLike))
+        and (os.path.isdir(source) or ":" not in str(source))
+    ):
+        processor = source
+    if processor is None:
+        return processor_for(model.config)
+    if isinstance(processor, (str, os.PathLike)):
+        name = os.fspath(processor)
+        try:
+            processor = AutoVideoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
+        except (OSError, ValueError):
+            # older checkpoints only have an image processor
+            processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
+    return processor if hasattr(processor, "transform_clip") else with_recipe(processor, model.config)
+
+
+def processor_for(config):
+    """A recipe for a model from scratch: clips of its own length and size, the whole short side."""
+    num_frames, size = _num_frames(config), getattr(config, "image_size", 224)
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    return EffVidVideoProcessor(
+        num_frames=num_frames,
+        size={"shortest_edge": min(height, width)} if height == width else {"height": height, "width": width},
+        crop_size={"height": height, "width": width},
+    )
+
+
+def with_recipe(processor, config):
+    """A stock video or image processor as an `EffVidVideoProcessor` that gives the same pixels from the same frames."""
+    scale = float(getattr(processor, "rescale_factor", None) or 1 / 255) * 255
+    # ViViT shifts pixels to [-1, 1] before it normalises
+    offset = 1.0 if getattr(processor, "offset", False) else 0.0
+    normalize = bool(getattr(processor, "do_normalize", True))
+    mean = list(processor.image_mean) if normalize else [0.0] * 3
+    std = list(processor.image_std) if normalize else [1.0] * 3
+    center_crop = bool(getattr(processor, "do_center_crop", False)) and processor.crop_size is not None
+    fields = {"size": _plain_size(processor.size), "do_center_crop": center_crop}
+    if center_crop:
+        fields["crop_size"] = _plain_size(processor.crop_size)
+    return EffVidVideoProcessor(
+        num_frames=_num_frames(config),
+        do_resize=bool(getattr(processor, "do_resize", True)),
+        resample=int(getattr(processor, "resample", None) or 2),
+        image_mean=[(value + offset) / scale for value in mean],
+        image_std=[value / scale for value in std],
+        **fields,
+    )
+
+
+def save_classifier(model, processor, folder):
+    """Writes a self-contained Hub folder: configuration with a complete `auto_map`, code, weights, processor."""
+    complete_auto_map(model.config)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def _set_labels(config, labels):
+    for name, value in labels.items():
+        setattr(config, name, value)
+
+
+def _preset(name):
+    model_type, _, preset = name.partition(":")
+    architecture = find_architecture(model_type)
+    if architecture is None or not hasattr(architecture.config, "from_preset"):
+        raise ValueError(
+            f"{name!r} is neither a folder nor a known <model_type>:<preset> such as 'video_focalnet:tiny'."
+        )
+    return architecture.config.from_preset(preset)
+
+
+def _initialize_head(model):
+    for name in head_modules(model):
+        for module in model.get_submodule(name).modules():
+            for parameter in module.parameters(recurse=False):
+                # transformers' initialisers leave alone what came from a file
+                parameter._is_hf_initialized = False
+            model._init_weights(module)
+
+
+def _num_frames(config):
+    for name in ("num_frames", "frames_per_clip"):
+        if getattr(config, name, None):
+            return int(getattr(config, name))
+    raise ValueError(
+        f"{type(config).__name__} does not say how many frames a clip has; pass processor=EffVidVideoProcessor(num_frames=...)."
+    )
+
+
+def _plain_size(size):
+    if isinstance(size, int):
+        return {"height": size, "width": size}
+    return {name: int(value) for name, value in dict(size).items() if value is not None}
