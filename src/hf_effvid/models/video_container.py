@@ -73,17 +73,19 @@ class FrameTable:
 
     Attributes:
         pts: Sorted time stamps in units of the stream's time base (int64).
+        times: The same in seconds from the first frame (float64).
         keys: Sorted time stamps of the key frames.
         exact: Whether they were read from the packets; False: spaced evenly by the frame rate.
-        unique: Whether each frame can be told by its time stamp.
-        end: Time stamp at which the last frame ends.
+        unique: Whether each frame can be told by its time stamp; False: only by counting.
+        end: Seconds at which the last frame ends.
     """
 
     pts: np.ndarray
+    times: np.ndarray
     keys: np.ndarray
     exact: bool
     unique: bool
-    end: int
+    end: float
 
 
 @contextmanager
@@ -245,9 +247,21 @@ def read_frame_table(container, stream, opened, limits, deadline):
     if not pts:
         raise VideoEmpty(opened.name, "a video stream without frames", "Check that the file plays")
     table = np.sort(np.asarray(pts, dtype=np.int64))
-    unique = not missing and bool(np.all(np.diff(table) > 0))
-    longest = longest or (int(np.median(np.diff(table))) if len(table) > 1 else 0)
-    return FrameTable(table, np.sort(np.asarray(keys, dtype=np.int64)), True, unique, int(table[-1]) + longest)
+    unique = not missing and not _guessed_time_stamps(container, stream) and bool(np.all(np.diff(table) > 0))
+    base = float(stream.time_base or 0)
+    times = (table - table[0]) * base
+    if missing or not base:
+        times = np.arange(len(table)) / (stream_fps(stream) or 25.0)
+        longest, base = 1, times[1] if len(times) > 1 else 0.0
+    longest = longest * base or (float(np.median(np.diff(times))) if len(times) > 1 else 0.0)
+    return FrameTable(
+        table, times, np.sort(np.asarray(keys, dtype=np.int64)), True, unique, float(times[-1]) + longest
+    )
+
+
+def _guessed_time_stamps(container, stream):
+    """AVI stores no presentation times: for codecs that reorder frames freely, FFmpeg's guess has them out of order."""
+    return container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc", "av1", "vvc")
 
 
 def _estimated_table(container, stream, limits):
@@ -261,7 +275,7 @@ def _estimated_table(container, stream, limits):
     first = stream.start_time or 0
     step = 1 / (fps * float(stream.time_base))
     pts = first + np.floor(np.arange(count) * step).astype(np.int64)
-    return FrameTable(pts, np.zeros(0, np.int64), False, True, int(first + count * step))
+    return FrameTable(pts, np.arange(count) / fps, np.zeros(0, np.int64), False, True, count / fps)
 
 
 def describe(container, stream, table, orientation, opened):
@@ -270,11 +284,9 @@ def describe(container, stream, table, orientation, opened):
     width, height = context.width, context.height
     if orientation.swaps_sides:
         width, height = height, width
-    base = float(stream.time_base)
-    duration = float(table.end - table.pts[0]) * base
     fps = stream_fps(stream)
-    if table.exact and table.unique and duration > 0:
-        fps = len(table.pts) / duration
+    if table.exact and table.unique and table.end > 0:
+        fps = len(table.pts) / table.end
     return VideoInfo(
         source=opened.name,
         container=container.format.name,
@@ -285,10 +297,10 @@ def describe(container, stream, table, orientation, opened):
         rotation=orientation.rotation,
         mirrored=orientation.mirrored,
         fps=fps,
-        duration=duration if duration > 0 else None,
+        duration=table.end if table.end > 0 else None,
         num_frames=len(table.pts),
         num_frames_exact=table.exact,
-        start_time=float(table.pts[0]) * base,
+        start_time=float(table.pts[0] * (stream.time_base or 0)),
         num_video_streams=len(video_streams(container)),
         num_bytes=opened.num_bytes,
     )

@@ -14,7 +14,7 @@ from .video_container import (
     read_frame_table,
 )
 from .video_errors import VideoEmpty, VideoError, VideoTooLarge
-from .video_pixels import orientation_of_frame, output_size, resize, to_rgb
+from .video_pixels import RgbConverter, orientation_of_frame, output_size, resize
 from .video_selection import check_selection, select_frames
 
 
@@ -121,11 +121,9 @@ def read_clip(opened, limits, deadline, size=None, **selection):
     check_selection(**{name: selection.get(name) for name in SELECTION})
     video, table, info, orientation = probe(opened, limits, deadline)
     try:
-        base = float(video.stream.time_base)
-        times = (table.pts - table.pts[0]) * base
-        indices, notes = select_frames(info, times, **selection)
+        indices, notes = select_frames(info, table.times, **selection)
         with native_errors(opened.name):
-            return _collect(video, table, info, orientation, indices, notes, times, size)
+            return _collect(video, table, info, orientation, indices, notes, size)
     finally:
         video.close()
 
@@ -133,9 +131,9 @@ def read_clip(opened, limits, deadline, size=None, **selection):
 SELECTION = ("num_frames", "indices", "start", "end", "target_fps", "sampler")
 
 
-def _collect(video, table, info, orientation, indices, notes, times, size):
+def _collect(video, table, info, orientation, indices, notes, size):
     wanted = sorted(set(indices))
-    store, slots, found_times = None, {}, {}
+    store, slots, to_rgb = None, {}, RgbConverter()
     for index, frame in pick_frames(video, table, wanted):
         pixels = orientation.apply(to_rgb(frame))
         if store is None:
@@ -143,12 +141,11 @@ def _collect(video, table, info, orientation, indices, notes, times, size):
             store = allocate(len(wanted), height, width, len(indices), video.opened.name, video.limits)
         elif size is None and pixels.shape[:2] != store.shape[1:3]:
             notes.append(f"frame {index} has {pixels.shape[1]}x{pixels.shape[0]} pixels: resized like the first one")
-        slots[index] = len(slots)
-        store[slots[index]] = resize(pixels, *store.shape[1:3])
-        found_times[index] = times[index]
+        slot = slots.setdefault(index, len(slots))
+        store[slot] = resize(pixels, *store.shape[1:3])
     if store is None:
         raise VideoEmpty(video.opened.name, "no frame can be decoded", "Check that the file plays")
-    return _assemble(video, info, indices, wanted, notes, times, store, slots)
+    return _assemble(video, info, indices, wanted, notes, table.times, store, slots)
 
 
 def allocate(count, height, width, num_outputs, name, limits):
@@ -177,7 +174,7 @@ def _assemble(video, info, indices, wanted, notes, times, store, slots):
 def pick_frames(video, table, wanted):
     """Yield (index, frame) for the sorted `wanted` indices, decoding as little as the key frames allow.
 
-    A frame that cannot be decoded is left out.
+    A frame that cannot be decoded is left out. If an index comes twice, the later frame is the right one.
     """
     if not table.unique:
         yield from _pick_by_counting(video, wanted)
@@ -185,16 +182,18 @@ def pick_frames(video, table, wanted):
     targets = [int(table.pts[index]) for index in wanted]
     # With estimated time stamps the nearest frame counts, with listed ones only the very frame.
     tolerance = 0 if table.exact else int(table.pts[-1] - table.pts[0]) // max(2 * len(table.pts), 1)
-    position, last, may_seek = 0, None, True
+    position, may_seek = 0, True
     while position < len(wanted):
         jumped = may_seek and _jump(video, table, targets[position])
         if not jumped:
             video.reopen()
-        landed_late = False
+        landed_late, last = False, None
         for frame in video.frames():
+            if frame.pts is None or (last is not None and frame.pts <= last):
+                # Time stamps that do not grow identify nothing: count instead. What was yielded is yielded anew.
+                yield from _pick_by_counting(video, wanted)
+                return
             last = frame.pts
-            if last is None:
-                continue
             if jumped and last > targets[position] + tolerance:
                 landed_late = True
                 break
@@ -276,7 +275,7 @@ def iterate_frames(opened, limits, deadline, start=None, end=None, target_fps=No
             orientation, base = orientation_of_frame(first), float(video.stream.time_base)
             origin = first.pts
             _rewind(video, origin, start, base)
-            shape = None
+            shape, to_rgb = None, RgbConverter()
             for seconds, frame in _on_the_clock(_timed(video, origin, base), start or 0.0, end, target_fps):
                 pixels = orientation.apply(to_rgb(frame))
                 shape = shape or output_size(pixels.shape[0], pixels.shape[1], size)

@@ -3,9 +3,16 @@
 import math
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
+
+try:
+    import av
+    import av.filter
+except Exception:  # PyAV raises more than ImportError when a bundled library does not fit the system
+    av = None
 
 try:
     from PIL import Image
@@ -61,9 +68,52 @@ def orientation_of_frame(frame):
     return orientation_of_matrix(struct.unpack("=9i", raw[:36])) if len(raw) >= 36 else Orientation()
 
 
-def to_rgb(frame):
-    """Convert a PyAV frame to an (H, W, 3) uint8 array with the frame's own colour matrix and range."""
-    return frame.reformat(format="rgb24").to_ndarray()
+class RgbConverter:
+    """Converts PyAV frames to (H, W, 3) uint8 arrays with each frame's own colour matrix and range.
+
+    One rule for every decoder: chroma is sampled at the centre of its block and, where the fast 8-bit converters of
+    FFmpeg do not apply, interpolated bicubically. That is what torchcodec computes. Left to itself, FFmpeg 8 takes the
+    chroma position from the stream (H.264 and HEVC say "left"), and the same 10-bit file differs between decoders.
+    """
+
+    def __init__(self):
+        self._graph = None
+        self._key = None
+
+    def __call__(self, frame):
+        if frame.format.name == "rgb24":
+            return frame.to_ndarray()
+        if not _interpolates_chroma(frame):
+            return frame.reformat(format="rgb24", interpolation="BICUBIC", threads=1).to_ndarray()
+        key = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        if key != self._key:
+            self._graph, self._key = _conversion_graph(frame), key
+        self._graph.push(frame)
+        return self._graph.pull().to_ndarray()
+
+
+def _interpolates_chroma(frame):
+    """Whether FFmpeg has to scale the chroma planes: for more than 8 bits, or a row of blocks that is cut."""
+    form = frame.format
+    if form.is_rgb or len(form.components) < 3:
+        return False
+    chroma = form.components[1]
+    subsampled = chroma.width != frame.width or chroma.height != frame.height
+    return subsampled and (chroma.bits > 8 or frame.height % 2 == 1)
+
+
+def _conversion_graph(frame):
+    graph = av.filter.Graph()
+    graph.threads = 1
+    source = graph.add_buffer(
+        width=frame.width,
+        height=frame.height,
+        format=frame.format.name,
+        time_base=frame.time_base or Fraction(1, 1000),
+    )
+    scale = graph.add("scale", "flags=bicubic:in_chroma_loc=center")
+    graph.link_nodes(source, scale, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
+    return graph
 
 
 def output_size(height, width, size):

@@ -3,7 +3,7 @@
 Every processor, pipeline and dataset reads through `read_video`, `probe_video` or `iterate_video`.
 """
 
-import math
+import operator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,11 @@ from .video_errors import (
     VideoTooShort,
     set_default_limits,
 )
+from .video_isolation import read_isolated
+from .video_memory import is_decoder, is_frames, probe_decoder, probe_frames, read_decoder, read_frames
+from .video_selection import check_selection
 from .video_sources import Deadline, open_source
+from .video_torchcodec import read_with_torchcodec
 
 
 __all__ = [
@@ -46,13 +50,16 @@ __all__ = [
 ]
 
 
+BACKENDS = ("auto", "pyav", "torchcodec")
+
+
 @dataclass
 class DecodedVideo:
     """Frames of a video.
 
     Attributes:
         frames: uint8 tensor (T, 3, H, W), upright RGB.
-        timestamps: float64 tensor (T,), seconds from the first frame of the video.
+        timestamps: float64 tensor (T,), seconds from the first frame of the video; nan for bare frames.
         indices: Frame number of each, in order of presentation.
         info: What the container holds.
         notes: What the caller may want to know: repeated frames, damage, a change of size.
@@ -93,7 +100,8 @@ def read_video(
         target_fps: The frames on display at start, start + 1 / target_fps, ... (with `num_frames`: so many).
         size: None, the shorter side, or (height, width). Frames are resized one at a time while decoding.
         limits: A `VideoLimits`; None for `VideoLimits.default()`.
-        isolate: Decode in a worker process with bounded memory, so that a native crash is an error here.
+        isolate: Decode in a worker process with bounded memory, so that a native crash is an error here (for encoded
+            sources; frames in memory and decoder objects are taken as they are).
         allow_remote: Whether http(s) URLs may be downloaded.
         sampler: Callable from the `VideoInfo` of the part to frame indices that count from the start of the part.
         backend: "pyav", "torchcodec", or "auto" (PyAV: the same frames on every machine).
@@ -105,24 +113,22 @@ def read_video(
         VideoError: one of its subclasses, naming the source, what was found and what to do.
         ValueError, TypeError: for arguments that make no sense.
     """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}.")
+    if isolate and backend == "torchcodec":
+        raise ValueError("isolate=True decodes with PyAV: leave backend at 'auto' or 'pyav'.")
     limits = limits or VideoLimits.default()
+    selection = dict(
+        num_frames=num_frames, indices=indices, start=start, end=end, target_fps=target_fps, sampler=sampler
+    )
+    check_selection(**selection)
     size = _checked_size(size)
-    opened = open_source(source, limits, allow_remote)
-    try:
-        clip = read_clip(
-            opened,
-            limits,
-            Deadline(limits.timeout, opened.name),
-            size=size,
-            num_frames=num_frames,
-            indices=indices,
-            start=start,
-            end=end,
-            target_fps=target_fps,
-            sampler=sampler,
-        )
-    finally:
-        opened.close()
+    if is_decoder(source):
+        clip = read_decoder(source, limits, size=size, **selection)
+    elif is_frames(source):
+        clip = read_frames(source, limits, size=size, **selection)
+    else:
+        clip = _read_encoded(source, limits, size, selection, isolate, allow_remote, backend)
     return DecodedVideo(
         frames=_to_frames(clip.pixels),
         timestamps=torch.from_numpy(np.ascontiguousarray(clip.times)),
@@ -131,6 +137,19 @@ def read_video(
         notes=list(clip.notes),
         num_decoded=clip.num_decoded,
     )
+
+
+def _read_encoded(source, limits, size, selection, isolate, allow_remote, backend):
+    opened = open_source(source, limits, allow_remote)
+    try:
+        if isolate:
+            return read_isolated(opened, limits, size=size, **selection)
+        deadline = Deadline(limits.timeout, opened.name)
+        if backend == "torchcodec":
+            return read_with_torchcodec(opened, limits, deadline, size=size, **selection)
+        return read_clip(opened, limits, deadline, size=size, **selection)
+    finally:
+        opened.close()
 
 
 def probe_video(source, limits=None, allow_remote=False):
@@ -143,6 +162,10 @@ def probe_video(source, limits=None, allow_remote=False):
         VideoError: as `read_video`.
     """
     limits = limits or VideoLimits.default()
+    if is_decoder(source):
+        return probe_decoder(source)
+    if is_frames(source):
+        return probe_frames(source)
     opened = open_source(source, limits, allow_remote)
     try:
         video, _, info, _ = probe(opened, limits, Deadline(limits.timeout, opened.name))
@@ -165,8 +188,16 @@ def iterate_video(source, start=None, end=None, target_fps=None, size=None, limi
     Raises:
         VideoError: as `read_video`, possibly in the middle.
     """
-    limits = limits or VideoLimits.default()
-    size = _checked_size(size)
+    check_selection(None, None, start, end, target_fps, None)
+    return _iterate(source, start, end, target_fps, _checked_size(size), limits or VideoLimits.default(), allow_remote)
+
+
+def _iterate(source, start, end, target_fps, size, limits, allow_remote):
+    if is_decoder(source) or is_frames(source):
+        selection = dict(start=start, end=end, target_fps=target_fps)
+        clip = (read_decoder if is_decoder(source) else read_frames)(source, limits, size=size, **selection)
+        yield from zip(clip.times.tolist(), _to_frames(clip.pixels), strict=True)
+        return
     opened = open_source(source, limits, allow_remote)
     try:
         deadline = Deadline(limits.timeout, opened.name)
@@ -186,7 +217,11 @@ def _to_frames(pixels):
 def _checked_size(size):
     if size is None:
         return None
-    values = (size,) if isinstance(size, int) else tuple(size)
-    if len(values) > 2 or any(isinstance(v, bool) or math.floor(v) != v or v < 1 for v in values):
+    values = tuple(size) if isinstance(size, (list, tuple)) else (size,)
+    try:
+        numbers = tuple(operator.index(value) for value in values)
+    except TypeError:
+        numbers = ()
+    if len(numbers) not in (1, 2) or min(numbers) < 1 or any(isinstance(value, bool) for value in values):
         raise ValueError(f"size must be None, a positive integer or (height, width), got {size!r}.")
-    return int(size) if isinstance(size, int) else (int(values[0]), int(values[-1]))
+    return numbers if len(numbers) == 2 else numbers[0]

@@ -10,7 +10,7 @@ from .video_errors import VideoTooShort
 _EPSILON = 1e-6  # seconds: time stamps are rationals that arrive as floats
 
 
-def check_selection(num_frames, indices, start, end, target_fps, sampler):
+def check_selection(num_frames=None, indices=None, start=None, end=None, target_fps=None, sampler=None):
     """Raise ValueError for arguments that contradict each other or make no sense."""
     if sum(value is not None for value in (num_frames, indices, sampler)) > 1:
         raise ValueError("Give one of num_frames, indices and sampler.")
