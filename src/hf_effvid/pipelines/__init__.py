@@ -1,7 +1,14 @@
 """Pipelines: any video in, labels out."""
 
 from .position_interpolation import PositionInterpolationError, interpolate_positions
+from .prediction_files import predict_paths, records_table
 from .video_classification import VideoClassificationPipeline
 
 
-__all__ = ["PositionInterpolationError", "VideoClassificationPipeline", "interpolate_positions"]
+__all__ = [
+    "PositionInterpolationError",
+    "VideoClassificationPipeline",
+    "interpolate_positions",
+    "predict_paths",
+    "records_table",
+]
