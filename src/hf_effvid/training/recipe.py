@@ -1,0 +1,131 @@
+"""A training recipe as a YAML file: values for `train_classifier`, nothing executable.
+
+    model:                       # a folder, a Hub id, "<model_type>:<preset>", or the fields of a configuration
+      model_type: video_focalnet
+      embed_dim: 24
+    processor:                   # fields of EffVidVideoProcessor; left out: what fits the model
+      num_frames: 8
+    augmentation: light          # a preset, or the fields of AugmentationConfig
+    cache: ram                   # keep decoded videos in memory; left out: decode every time
+    training:                    # fields of EffVidTrainingArguments
+      num_train_epochs: 10
+"""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import yaml
+from transformers import AutoConfig, PreTrainedConfig
+
+from ..auto import register
+from ..data import AugmentationConfig
+from ..models.video_processing_effvid import EffVidVideoProcessor
+from .arguments import EffVidTrainingArguments
+
+
+class RecipeFileError(ValueError):
+    """A recipe file, or an override of one of its values, cannot be used; the message names the key."""
+
+
+@dataclass
+class TrainRecipe:
+    """What a recipe file holds; see the module's docstring for the meaning of each section."""
+
+    model: str | dict | None = None
+    processor: dict | None = None
+    augmentation: str | dict = "light"
+    cache: str | None = None
+    training: dict = field(default_factory=dict)
+
+    def build_model_source(self) -> str | PreTrainedConfig:
+        """The folder, id or preset, or a configuration made of the fields of `model`."""
+        if self.model is None:
+            raise RecipeFileError("no model: name one with --model, or give the recipe a `model` section.")
+        if isinstance(self.model, str):
+            return self.model
+        values = dict(self.model)
+        model_type = values.pop("model_type", None)
+        if model_type is None:
+            raise RecipeFileError("model: the fields of a configuration need `model_type`, for example video_focalnet.")
+        register()
+        known = _fields_of_config(model_type)
+        _refuse_unknown("model", values, known)
+        return AutoConfig.for_model(model_type, **values)
+
+    def build_processor(self) -> EffVidVideoProcessor | None:
+        """The processor of the `processor` section, or None when there is no such section."""
+        if self.processor is None:
+            return None
+        _refuse_unknown("processor", self.processor, EffVidVideoProcessor.valid_kwargs.__annotations__)
+        return EffVidVideoProcessor(**self.processor)
+
+    def build_augmentation(self) -> AugmentationConfig | str:
+        """A preset's name, or the `AugmentationConfig` of the fields given."""
+        if isinstance(self.augmentation, str):
+            return self.augmentation
+        _refuse_unknown("augmentation", self.augmentation, [f.name for f in fields(AugmentationConfig)])
+        return AugmentationConfig(**self.augmentation)
+
+
+def load_recipe(path=None, overrides=()) -> TrainRecipe:
+    """Reads a recipe file and applies overrides such as `training.learning_rate=1e-3`.
+
+    Args:
+        path: a YAML file, or None for an empty recipe.
+        overrides: `section.key=value` strings; values are read as YAML, so `true`, `3` and `[1, 2]` mean what they say.
+
+    Raises:
+        RecipeFileError: a file that is no YAML mapping, an unknown section or key, or an override without `=`.
+    """
+    document = {}
+    if path is not None:
+        try:
+            document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise RecipeFileError(f"{path}: not a YAML file ({error}).") from error
+        if not isinstance(document, dict):
+            raise RecipeFileError(f"{path}: expected sections such as `model:` and `training:`, found {document!r}.")
+    for override in overrides:
+        _apply_override(document, override)
+    _refuse_unknown("recipe", document, [f.name for f in fields(TrainRecipe)])
+    recipe = TrainRecipe(**document)
+    recipe.training = {name: _as_number(value) for name, value in (recipe.training or {}).items()}
+    _refuse_unknown("training", recipe.training, [f.name for f in fields(EffVidTrainingArguments)])
+    return recipe
+
+
+def _apply_override(document: dict, override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise RecipeFileError(f"--set expects section.key=value, got {override!r}.")
+    *sections, name = key.split(".")
+    place = document
+    for section in sections:
+        if not isinstance(place.get(section), dict):
+            place[section] = {}
+        place = place[section]
+    place[name] = _as_number(yaml.safe_load(text))
+
+
+def _as_number(value):
+    """YAML 1.1 reads `1e-3` (no dot) as text; nobody means that."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _fields_of_config(model_type: str) -> list[str]:
+    try:
+        config = AutoConfig.for_model(model_type)
+    except ValueError as error:
+        raise RecipeFileError(f"model: unknown model_type {model_type!r}.") from error
+    return [*config.to_dict(), *(f.name for f in fields(config))]
+
+
+def _refuse_unknown(section: str, given, known) -> None:
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise RecipeFileError(f"{section}: unknown keys {unknown}; known are {sorted(known)}.")
