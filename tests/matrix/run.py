@@ -31,7 +31,9 @@ def find_interpreters() -> list[str]:
         inside_pyenv = sorted(pyenv.glob(f"{name.removeprefix('python')}.*/bin/python")) if pyenv.is_dir() else []
         candidates = [str(path) for path in inside_pyenv] + ([shutil.which(name)] if shutil.which(name) else [])
         for candidate in candidates:
-            version = subprocess.run([candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True)
+            version = subprocess.run(
+                [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True
+            )
             if version.returncode == 0 and version.stdout.strip() == name.removeprefix("python"):
                 found.append(candidate)
                 break
@@ -44,7 +46,12 @@ def run_cell(python: str, transformers: str, tests: list[str], folder: Path) -> 
 
         def step(*command) -> bool:
             env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-            return subprocess.run([str(c) for c in command], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=env).returncode == 0
+            return (
+                subprocess.run(
+                    [str(c) for c in command], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=env
+                ).returncode
+                == 0
+            )
 
         venv_python = folder / "venv" / "bin" / "python"
         pin = [] if transformers == "newest" else [f"transformers=={transformers}"]
@@ -77,7 +84,9 @@ def main() -> None:
         ok, last_line = run_cell(python, transformers, args.tests, folder)
         shutil.rmtree(folder / "venv", ignore_errors=True)
         failed |= not ok
-        rows.append(f"{'ok  ' if ok else 'FAIL'}  {python}  transformers {transformers}  {time.monotonic() - start:.0f} s  {last_line}")
+        rows.append(
+            f"{'ok  ' if ok else 'FAIL'}  {python}  transformers {transformers}  {time.monotonic() - start:.0f} s  {last_line}"
+        )
         print(rows[-1], flush=True)
     print(f"\n{len(rows)} cells, {'some failed' if failed else 'all passed'}")
     sys.exit(failed)

@@ -1,6 +1,6 @@
 """Builds the wheel, installs it alone into a clean environment and uses it there: no dev dependency, no source tree.
 
-    python tests/wheel/run.py [--python python3.12] [--keep]
+python tests/wheel/run.py [--python python3.12] [--keep]
 """
 
 import argparse
@@ -17,7 +17,9 @@ SMOKE = Path(__file__).with_name("smoke.py")
 
 
 def build_wheel(folder: Path) -> Path:
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT], check=True, stdout=subprocess.DEVNULL
+    )
     (wheel,) = folder.glob("*.whl")
     return wheel
 

@@ -27,7 +27,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     write_clip(folder / "clip.mp4")
 
-    config = hf_effvid.VideoFocalNetConfig(embed_dim=12, depths=[1, 1], focal_levels=[1, 1], focal_windows=[3, 3], num_frames=4)
+    config = hf_effvid.VideoFocalNetConfig(
+        embed_dim=12, depths=[1, 1], focal_levels=[1, 1], focal_windows=[3, 3], num_frames=4
+    )
     model = hf_effvid.VideoFocalNetForVideoClassification(config)
     model.save_pretrained(folder / "model")
     hf_effvid.EffVidVideoProcessor(

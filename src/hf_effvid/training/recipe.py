@@ -1,14 +1,14 @@
 """A training recipe as a YAML file: values for `train_classifier`, nothing executable.
 
-    model:                       # a folder, a Hub id, "<model_type>:<preset>", or the fields of a configuration
-      model_type: video_focalnet
-      embed_dim: 24
-    processor:                   # fields of EffVidVideoProcessor; left out: what fits the model
-      num_frames: 8
-    augmentation: light          # a preset, or the fields of AugmentationConfig
-    cache: ram                   # keep decoded videos in memory; left out: decode every time
-    training:                    # fields of EffVidTrainingArguments
-      num_train_epochs: 10
+model:                       # a folder, a Hub id, "<model_type>:<preset>", or the fields of a configuration
+  model_type: video_focalnet
+  embed_dim: 24
+processor:                   # fields of EffVidVideoProcessor; left out: what fits the model
+  num_frames: 8
+augmentation: light          # a preset, or the fields of AugmentationConfig
+cache: ram                   # keep decoded videos in memory; left out: decode every time
+training:                    # fields of EffVidTrainingArguments
+  num_train_epochs: 10
 """
 
 from dataclasses import dataclass, field, fields
@@ -46,7 +46,9 @@ class TrainRecipe:
         values = dict(self.model)
         model_type = values.pop("model_type", None)
         if model_type is None:
-            raise RecipeFileError("model: the fields of a configuration need `model_type`, for example video_focalnet.")
+            raise RecipeFileError(
+                "model: the fields of a configuration need `model_type`, for example video_focalnet."
+            )
         register()
         known = _fields_of_config(model_type)
         _refuse_unknown("model", values, known)

@@ -1,0 +1,394 @@
+"""The `effvid` command: one short function per job, each calling one public function of the package.
+
+Exit codes: 0 done, 1 bad input (one line on stderr; the whole traceback with EFFVID_DEBUG=1), 2 wrong usage. Nothing heavy is imported
+before a command runs, so that `--help` is quick.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .version import __version__
+
+
+app = typer.Typer(
+    name="effvid",
+    help="Efficient video models for Hugging Face: classify, check, train, evaluate, convert, publish.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run model code that comes with the checkpoint.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _progress(quiet: bool) -> bool:
+    return not quiet and sys.stderr.isatty() or (not quiet and os.environ.get("EFFVID_PROGRESS") == "1")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit()
+
+
+@app.command()
+def predict(
+    inputs: Annotated[str, typer.Argument(help="A video, a folder of videos, or a CSV/TXT list of them.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Folder or Hub id of any Hugging Face video classifier.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write .jsonl or .csv, row by row; resumable.")
+    ] = None,
+    top_k: Annotated[int, typer.Option(help="Labels per video.")] = 5,
+    window: Annotated[float | None, typer.Option(help="Classify every WINDOW seconds of a video.")] = None,
+    stride: Annotated[float | None, typer.Option(help="Seconds from one window to the next; default: WINDOW.")] = None,
+    start: Annotated[float | None, typer.Option(help="First second to look at.")] = None,
+    end: Annotated[float | None, typer.Option(help="Last second to look at.")] = None,
+    multi_view: Annotated[
+        bool, typer.Option("--multi-view", help="Average the clips and crops of the recipe.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Clips per forward pass.")] = 8,
+    threshold: Annotated[float | None, typer.Option(help="Only labels that score as much.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU if there is one.")] = None,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Decode in a worker that a hostile file may crash.")
+    ] = False,
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Let inputs be http(s) addresses.")] = False,
+    stop_on_error: Annotated[bool, typer.Option("--stop-on-error", help="Stop at the first unreadable file.")] = False,
+    trust_remote_code: RemoteCode = False,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Classify videos.
+
+    Example: `effvid predict holiday/ --model org/name --output predictions.csv`
+    """
+    from .pipelines.predict import predict_paths, predictions_table
+    from .pipelines.video_classification import VideoClassificationPipeline
+
+    pipe = VideoClassificationPipeline(model, model_kwargs={"trust_remote_code": trust_remote_code}, device=device)
+    records = predict_paths(
+        pipe,
+        inputs,
+        output=output,
+        top_k=top_k,
+        window=window,
+        stride=stride,
+        start=start,
+        end=end,
+        multi_view=multi_view,
+        batch_size=batch_size,
+        threshold=threshold,
+        isolate=isolate,
+        allow_remote=allow_remote,
+        on_error="raise" if stop_on_error else "record",
+        progress=_progress(quiet),
+    )
+    records = list(records)
+    if as_json:
+        _print_json(records)
+    else:
+        Console().print(predictions_table(records))
+    if records and all("error" in record for record in records):
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    data: Annotated[str, typer.Argument(help="Folder of class folders, list file, metadata.csv, or data set id.")],
+    depth: Annotated[str, typer.Option(help="How much of each file is decoded: probe, ends, full.")] = "ends",
+    min_frames: Annotated[int | None, typer.Option(help="Report videos with fewer frames.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the report to this file (.png, .svg, .pdf).")] = None,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Decode in workers that a hostile file may crash.")
+    ] = False,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Look a data set over before training on it: unreadable files, duplicates across splits, lengths, mirrored labels.
+
+    Exit code 1 when something was found that spoils training or its numbers.
+
+    Example: `effvid check my_videos/ --picture report.png`
+    """
+    from .data.doctor import check_dataset
+
+    report = check_dataset(data, depth=depth, min_frames=min_frames, isolate=isolate, progress=_progress(quiet))
+    if picture is not None:
+        report.plot(picture)
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        print(report.to_text())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Argument(help="Folder of class folders, list file, metadata.csv, or data set id.")],
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder of the run.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Folder, Hub id, or preset such as video_focalnet:tiny.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Recipe file (YAML), see examples/configs.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a value: training.learning_rate=1e-3 (repeatable).")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training clips.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips per step and device.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
+    lora: Annotated[int | None, typer.Option(help="Rank of LoRA adapters; the base stays frozen.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest complete checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an earlier run in the folder.")] = False,
+    trust_remote_code: RemoteCode = False,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a video classifier on one's own videos; ends with a Hub folder in OUTPUT_DIR/model.
+
+    Example: `effvid train my_videos/ --model video_focalnet:tiny --output-dir run --epochs 30 --batch-size 8`
+    """
+    from .training.classification import train_classifier
+    from .training.recipe import load_recipe
+
+    recipe = load_recipe(config, set_ or ())
+    recipe.model = model or recipe.model
+    flags = {
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "lora_r": lora,
+        "seed": seed,
+    }
+    recipe.training.update({name: value for name, value in flags.items() if value is not None})
+    outcome = train_classifier(
+        recipe.build_model_source(),
+        data,
+        output_dir=output_dir,
+        processor=recipe.build_processor(),
+        augmentation=recipe.build_augmentation(),
+        cache=recipe.cache,
+        args=recipe.training,
+        resume=resume,
+        overwrite=overwrite,
+        trust_remote_code=trust_remote_code,
+        progress=not quiet,
+    )
+    if as_json:
+        _print_json({name: value for name, value in outcome.to_dict().items() if name != "history"})
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of any Hugging Face video classifier.")],
+    data: Annotated[str, typer.Argument(help="Folder of class folders, list file, metadata.csv, or data set id.")],
+    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
+    num_clips: Annotated[int | None, typer.Option(help="Clips per video; default: the recipe's.")] = None,
+    num_crops: Annotated[int | None, typer.Option(help="Crops per clip; default: the recipe's.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Clips per forward pass.")] = 4,
+    max_videos: Annotated[int | None, typer.Option(help="Only the first so many videos.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU if there is one.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the data set in the results.")] = None,
+    model_name: Annotated[str | None, typer.Option(help="Name of the checkpoint in the results.")] = None,
+    variant: Annotated[str, typer.Option(help="What distinguishes this run, for the results.")] = "",
+    seed: Annotated[int | None, typer.Option(help="Training seed of the checkpoint, for the results.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend.")] = None,
+    confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix to this file.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Per-video predictions (.jsonl); makes the run resumable.")
+    ] = None,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure accuracy with several views per video, with n and Wilson intervals.
+
+    Example: `effvid evaluate run/model my_videos/ --split test --results results.json --confusion confusion.png`
+    """
+    from dataclasses import replace
+
+    from .data.loading import load_video_dataset
+    from .evaluation.classification import evaluate_classifier
+    from .evaluation.results import add_results
+
+    report = evaluate_classifier(
+        model,
+        load_video_dataset(data, split=split),
+        num_clips=num_clips,
+        num_crops=num_crops,
+        batch_size=batch_size,
+        max_videos=max_videos,
+        device=device,
+        dataset_name=name or Path(data).name,
+        split=split,
+        predictions_file=predictions,
+        seed=seed,
+        progress=_progress(quiet),
+    )
+    report.model_name = model_name or report.model_name
+    if confusion is not None:
+        report.plot_confusion(confusion)
+    if results is not None:
+        add_results(results, [replace(report.to_result_entry(), variant=variant)])
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        print(report.to_text())
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Checkpoint file of the authors (.pth, .pt, .safetensors).")],
+    output_dir: Annotated[Path, typer.Argument(help="Folder to write.")],
+    model_type: Annotated[str, typer.Option(help="Architecture.")] = "video_focalnet",
+    preset: Annotated[str, typer.Option(help="Size: tiny, small or base.")] = "tiny",
+    labels: Annotated[Path | None, typer.Option(help="CSV 'id,name' with the class names.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn a checkpoint file of a paper's authors into a Hub folder (safetensors; pickles are opened with weights_only).
+
+    Example: `effvid convert video-focalnet_tiny_k400.pth converted/ --preset tiny --labels kinetics_400_labels.csv`
+    """
+    from .convert import convert_checkpoint
+
+    folder = convert_checkpoint(source, output_dir, model_type=model_type, preset=preset, id2label=labels)
+    if as_json:
+        _print_json({"folder": str(folder)})
+    else:
+        print(f"converted: {folder}")
+
+
+@app.command()
+def stage(
+    model: Annotated[str, typer.Argument(help="Training output or any checkpoint folder, or a Hub id.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    card: Annotated[
+        Path | None, typer.Option(help="YAML with the publisher's fields of the card, or a finished .md.")
+    ] = None,
+    results: Annotated[Path | None, typer.Option(help="Results file whose numbers the card states.")] = None,
+    repo_id: Annotated[str | None, typer.Option(help="Hub id that the card's examples name.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier staging.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a Hub folder: weights, complete config, processor, code, card with measured numbers, nothing else.
+
+    Example: `effvid stage run/model staged/my-model --card card.yaml --results results.json --repo-id me/my-model`
+    """
+    import yaml
+
+    from .hub.staging import stage_checkpoint
+
+    if card is not None and card.suffix in (".yaml", ".yml"):
+        card = yaml.safe_load(card.read_text(encoding="utf-8"))
+    staged = stage_checkpoint(model, folder, results=results, card=card, repo_id=repo_id, overwrite=overwrite)
+    files = {
+        path.relative_to(staged).as_posix(): path.stat().st_size
+        for path in sorted(staged.rglob("*"))
+        if path.is_file()
+    }
+    if as_json:
+        _print_json({"folder": str(staged), "files": files})
+    else:
+        print(f"staged: {staged}")
+        for name, size in files.items():
+            print(f"  {size:>12,} B  {name}")
+
+
+@app.command()
+def verify(
+    checkpoint: Annotated[str, typer.Argument(help="Staged folder or Hub id. Its code is executed.")],
+    data: Annotated[
+        str | None, typer.Option(help="Data set on which the recorded accuracy is measured again.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    max_videos: Annotated[int | None, typer.Option(help="Only the first so many videos.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Results file that the card must agree with.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Load a checkpoint in a fresh interpreter without this package, compare logits, run the stock pipeline, check the card.
+
+    Example: `effvid verify staged/my-model --data my_videos/ --max-videos 50`
+    """
+    from .data.loading import load_video_dataset
+    from .hub.verify import verify_checkpoint
+
+    videos = load_video_dataset(data, split=split) if data is not None else None
+    report = verify_checkpoint(
+        checkpoint, videos, results=results, revision=revision, max_videos=max_videos, progress=_progress(quiet)
+    )
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        print(report.to_text())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="Staged folder.")],
+    repo_id: Annotated[str, typer.Argument(help="Hub id, me/my-model.")],
+    really: Annotated[
+        bool, typer.Option("--really", help="Publish; without it only what would happen is printed.")
+    ] = False,
+    public: Annotated[bool, typer.Option("--public", help="A new repository is public; default: private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch.")] = None,
+    message: Annotated[str | None, typer.Option("--message", help="Commit message.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Publish a staged folder in one atomic commit. A dry run unless `--really` is given; log in with `hf auth login`.
+
+    Example: `effvid push staged/my-model me/my-model --really`
+    """
+    from .hub.push import push_checkpoint
+
+    outcome = push_checkpoint(
+        folder, repo_id, dry_run=not really, private=not public, revision=revision, commit_message=message
+    )
+    if as_json:
+        _print_json(outcome.to_dict())
+    else:
+        print(outcome.to_text())
+
+
+def main() -> None:
+    """Entry point: turns what a user did wrong into one line and exit code 1; everything else keeps its traceback."""
+    if os.environ.get("EFFVID_DEBUG") == "1":
+        app()
+        return
+    try:
+        app()
+    except (ValueError, OSError, ImportError, KeyError) as error:
+        text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+        print(f"effvid: {text or type(error).__name__}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("effvid: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
