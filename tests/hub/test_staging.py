@@ -180,3 +180,17 @@ def test_stock_models_need_no_code(tmp_path):
 def test_card_fields_are_checked(tmp_path, fields, message):
     with pytest.raises(CardError, match=message):
         stage_checkpoint(tiny_model(), tmp_path / "stage", tiny_processor(), card=fields)
+
+
+def test_a_finished_card_is_taken_and_checked(staged, tmp_path):
+    text = (staged / "README.md").read_text().replace("# tiny-focalnet", "# My own words")
+    (tmp_path / "card.md").write_text(text)
+    folder = stage_checkpoint(
+        tiny_model(), tmp_path / "stage", tiny_processor(), card=tmp_path / "card.md", reference=False
+    )
+    assert (folder / "README.md").read_text() == text
+    (tmp_path / "card.md").write_text(text.replace("not recorded", "TODO"))
+    with pytest.raises(StageError, match="TODO"):
+        stage_checkpoint(tiny_model(), tmp_path / "other", tiny_processor(), card=tmp_path / "card.md")
+    with pytest.raises(CardError, match="path of a Markdown file"):
+        stage_checkpoint(tiny_model(), tmp_path / "other", tiny_processor(), card=tmp_path / "no-such-card.md")

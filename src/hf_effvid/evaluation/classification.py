@@ -48,7 +48,8 @@ def evaluate_classifier(
     Args:
         model: a video classifier, or a folder or Hub id of one.
         dataset: rows with a video and a label: a `datasets` split (map-style or streaming) as `load_video_dataset` gives
-            it, or a list of dicts. Class names, where the split has them, are matched to the model's by name.
+            it, or a list of dicts. Class names, where the split has them, are matched to the model's by name. Values in
+            columns `start` and `end` (seconds) limit a row to a part of its file.
         processor: the model's video processor, or a folder or Hub id; default: the one saved with the model.
         multi_view: look at the recipe's `num_clips` x `num_crops` views and aggregate them as it says; False: one view.
         num_clips, num_crops: other numbers of views than the recipe's.
@@ -147,7 +148,7 @@ def _check_same_rows(log: PredictionLog, rows, video_column: str) -> None:
     if not log.done or not hasattr(rows, "__getitem__"):
         return
     for index in {min(log.done), max(log.done)}:
-        source = describe_source(rows[index][video_column], index) if index < len(rows) else "nothing"
+        source = describe_source(rows[index], index, video_column) if index < len(rows) else "nothing"
         if source != log.done[index].source:
             raise PredictionLogError(
                 f"the predictions file has {log.done[index].source!r} as video {index}, the data set has {source!r}. "

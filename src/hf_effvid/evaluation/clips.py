@@ -44,10 +44,12 @@ class RowLoader:
     label_column: str
 
     def __call__(self, index: int, row: dict) -> LoadedVideo:
-        video, label = row[self.video_column], row[self.label_column]
-        source = describe_source(video, index)
+        label, source = row[self.label_column], describe_source(row, index, self.video_column)
+        # a list may name a part of each file, in seconds
+        part = {name: row[name] for name in ("start", "end") if row.get(name) is not None}
         try:
-            pixel_values = self.processor([video], return_tensors="pt", **self.options)["pixel_values"]
+            output = self.processor([row[self.video_column]], return_tensors="pt", **part, **self.options)
+            pixel_values = output["pixel_values"]
         except Exception as error:
             if not is_unreadable(error):
                 raise
@@ -64,11 +66,15 @@ def is_unreadable(error: Exception) -> bool:
     return isinstance(error, OSError) or any(cls.__name__ == "VideoError" for cls in type(error).__mro__)
 
 
-def describe_source(video, index: int) -> str:
-    """A path where there is one, else `"row 7"`."""
+def describe_source(row: dict, index: int, video_column: str) -> str:
+    """A path where there is one, with the part of the file that counts, else `"row 7"`."""
+    video = row[video_column]
     if isinstance(video, dict):
         video = video.get("path")
-    return str(video) if isinstance(video, str) or hasattr(video, "__fspath__") else f"row {index}"
+    if not isinstance(video, str) and not hasattr(video, "__fspath__"):
+        return f"row {index}"
+    start, end = row.get("start"), row.get("end")
+    return str(video) if start is None and end is None else f"{video} [{start} s to {end} s]"
 
 
 class _Rows(Dataset):

@@ -31,7 +31,9 @@ class StockProcessorAdapter:
         self.size = getattr(processor, "size", None)
         self.crop_size = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
 
-    def __call__(self, videos, *, multi_view=False, num_clips=None, num_crops=None, return_tensors="pt"):
+    def __call__(
+        self, videos, *, multi_view=False, num_clips=None, num_crops=None, start=None, end=None, return_tensors="pt"
+    ):
         """Videos to `{"pixel_values": (B * views, T, C, H, W)}`; `multi_view` alone gives one view: there is no recipe.
 
         With several crops the processor gets squares of the short side, from one end of the long side to the other.
@@ -42,7 +44,7 @@ class StockProcessorAdapter:
         if return_tensors != "pt":
             raise ValueError(f'return_tensors must be "pt", got {return_tensors!r}.')
         positions = [0.5] if num_crops in (None, 1) else [i / (num_crops - 1) for i in range(num_crops)]
-        clips = [clip for video in videos for clip in self._read(video, num_clips or 1)]
+        clips = [clip for video in videos for clip in self._read(video, num_clips or 1, start, end)]
         rows = [
             self._transform(_square(clip, place) if len(positions) > 1 else clip)
             for clip in clips
@@ -50,12 +52,12 @@ class StockProcessorAdapter:
         ]
         return {"pixel_values": torch.cat(rows)}
 
-    def _read(self, video, num_clips: int) -> tuple[torch.Tensor, ...]:
+    def _read(self, video, num_clips: int, start, end) -> tuple[torch.Tensor, ...]:
         def sampler(info):
             clips = sample_clips(info.num_frames, self.num_frames, sampling=self.sampling, num_clips=num_clips)
             return [index for clip in clips for index in clip]
 
-        return read_video(video, sampler=sampler).frames.split(self.num_frames)
+        return read_video(video, sampler=sampler, start=start, end=end).frames.split(self.num_frames)
 
     def _transform(self, frames: torch.Tensor) -> torch.Tensor:
         if hasattr(self.processor, "fetch_videos"):

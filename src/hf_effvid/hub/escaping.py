@@ -6,7 +6,7 @@ import unicodedata
 
 
 # every ASCII character that can begin or end a Markdown construct; "|" would end a table cell
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$^=:@/])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$%^=:@/])")
 
 
 def escape_markdown(text, limit: int = 100) -> str:

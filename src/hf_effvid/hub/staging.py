@@ -10,6 +10,7 @@ from ..auto import complete_auto_map
 from ..evaluation.cost import model_cost
 from ..evaluation.results import ResultEntry, ResultsFile
 from .adapters import is_adapter, save_adapter
+from .card_check import card_problems
 from .card_info import CardError, CardInfo
 from .model_card import render_model_card
 from .reference import input_shape, reference_logits, reference_path
@@ -80,6 +81,11 @@ def stage_checkpoint(
             has_code=any(work.glob("*.py")),
             is_adapter=is_adapter(model),
         )
+        problems = card_problems(text, entries)
+        if problems:
+            raise StageError(
+                "\n".join(["the model card is not publishable:", *(f"  - {problem}" for problem in problems)])
+            )
         (work / "README.md").write_text(text, encoding="utf-8")
         for path in work.iterdir():
             path.chmod(0o644)
