@@ -1,0 +1,31 @@
+"""A progress bar that does nothing while something is timed."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def benchmark_progress(total: int, show: bool | None) -> Iterator[Callable[[str], None]]:
+    """Gives `advance(what comes next)`.
+
+    The bar is drawn in that call and at no other time: a thread that redraws it ten times a second would be measured too.
+
+    Args:
+        total: number of calls expected.
+        show: None shows it when stderr is a terminal.
+    """
+    if not (sys.stderr.isatty() if show is None else show):
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("benchmark", total=total)
+
+        def advance(text: str) -> None:
+            bar.update(task, advance=1, description=text, refresh=True)
+
+        yield advance
