@@ -75,8 +75,8 @@ class VideoFocalNetModelTest(ModelTesterMixin, unittest.TestCase):
         config, _ = self.model_tester.prepare_config_and_inputs_for_common()
         for model_class in self.all_model_classes:
             model = model_class(config)
-            self.assertIsInstance(model.get_input_embeddings(), torch.nn.Conv2d)
-            self.assertIsNone(model.get_output_embeddings())
+            assert isinstance(model.get_input_embeddings(), torch.nn.Conv2d)
+            assert model.get_output_embeddings() is None
 
 
 class VideoFocalNetConfigTest(unittest.TestCase):

@@ -1,9 +1,10 @@
 """Checkpoints of other projects, converted to ours: one pair of pure functions per architecture."""
 
-from . import video_focalnet
+from .checkpoints import CheckpointError, UnsafeCheckpointError
+from .conversion import FAMILIES, convert_checkpoint
 
 
 # model_type -> (build_config(upstream constructor arguments), convert_state_dict(upstream weights))
-CONVERTERS = {
-    "video_focalnet": (video_focalnet.build_config, video_focalnet.convert_state_dict),
-}
+CONVERTERS = {model_type: (family.build_config, family.convert_state_dict) for model_type, family in FAMILIES.items()}
+
+__all__ = ["CONVERTERS", "CheckpointError", "UnsafeCheckpointError", "convert_checkpoint"]

@@ -1,0 +1,116 @@
+# Copyright 2026 The hf_effvid authors.
+# SPDX-License-Identifier: Apache-2.0
+"""From a checkpoint file of another project to a folder that `from_pretrained` opens."""
+
+import json
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoModelForVideoClassification
+
+from ..auto import find_architecture
+from ..version import __version__
+from . import video_focalnet
+from .checkpoints import CheckpointError, read_weights, sha256_of
+from .labels import read_labels
+
+
+CONVERSION_RECORD = "conversion.json"
+# model_type -> module with build_config, convert_state_dict, config_for, preset_of, RECIPE, REFERENCE
+FAMILIES = {"video_focalnet": video_focalnet}
+
+
+def convert_checkpoint(
+    source,
+    output_dir,
+    model_type="video_focalnet",
+    preset=None,
+    num_labels=None,
+    labels=None,
+    horizontal_flip_safe=True,
+    arguments=None,
+):
+    """Converts a checkpoint file and writes model, processor and a record of where they came from.
+
+    Every name, shape and type is checked against the architecture before anything is written.
+
+    Args:
+        source: Checkpoint file of the original project (.pth, .pt, .safetensors).
+        output_dir: Folder to write; made if need be.
+        model_type: Architecture that the file is of, a key of `CONVERTERS`.
+        preset: Released size, such as `"tiny"`; found out from the weights when None.
+        num_labels: Number of classes to expect; taken from the weights when None.
+        labels: Names of the classes: `{index: name}`, a list, or a CSV file of "id,name".
+        arguments: Arguments of the upstream constructor that leave no trace in the weights and were not the released ones,
+            under their upstream names, such as `{"num_frames": 16}`.
+        horizontal_flip_safe: False when labels tell left from right, so that training on does not mirror clips.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointError: The file is unsafe, damaged, or not of this architecture; the message lists what differs.
+        ValueError: Labels and classes do not match, or the preset or model type does not exist.
+    """
+    if model_type not in FAMILIES:
+        raise ValueError(f"No converter for model_type {model_type!r}; there is one for {', '.join(FAMILIES)}.")
+    family, architecture = FAMILIES[model_type], find_architecture(model_type)
+    upstream = read_weights(source)
+    try:
+        config = family.config_for(upstream, preset, arguments)
+        state_dict = family.convert_state_dict(upstream)
+    except KeyError as error:
+        raise CheckpointError(f"{source}: not a {model_type} checkpoint, {error.args[0]}") from error
+    id2label = _names_of_classes(labels, config.num_labels, num_labels, source)
+    config.id2label, config.label2id = id2label, {name: index for index, name in id2label.items()}
+
+    with torch.device("meta"):
+        model = AutoModelForVideoClassification.from_config(config)
+    _check_weights(state_dict, model.state_dict(), source)
+    model.load_state_dict({name: value.float() for name, value in state_dict.items()}, assign=True)
+
+    output_dir = Path(output_dir)
+    model.save_pretrained(output_dir)
+    recipe = {**family.RECIPE, "num_frames": config.num_frames, "horizontal_flip_safe": horizontal_flip_safe}
+    architecture.video_processor(**recipe).save_pretrained(output_dir)
+    record = {
+        "source": {"name": Path(source).name, "sha256": sha256_of(source), "bytes": Path(source).stat().st_size},
+        "reference": family.REFERENCE,
+        "model_type": model_type,
+        "preset": preset or family.preset_of(config),
+        "parameters": sum(value.numel() for value in state_dict.values()),
+        "versions": {"hf_effvid": __version__, "transformers": transformers.__version__, "torch": torch.__version__},
+    }
+    (output_dir / CONVERSION_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return output_dir
+
+
+def _names_of_classes(labels, in_weights, expected, source):
+    if expected is not None and expected != in_weights:
+        raise ValueError(f"{source} has {in_weights} classes, num_labels={expected} was asked for.")
+    if labels is None:
+        return {index: f"LABEL_{index}" for index in range(in_weights)}
+    if isinstance(labels, (str, Path)):
+        labels = read_labels(labels)
+    named = {int(index): name for index, name in (labels.items() if isinstance(labels, dict) else enumerate(labels))}
+    if sorted(named) != list(range(in_weights)):
+        raise ValueError(f"{source} has {in_weights} classes, the labels name {len(named)}.")
+    return named
+
+
+def _check_weights(given, expected, source):
+    problems = [f"missing: {name}" for name in expected if name not in given]
+    problems += [f"not part of the architecture: {name}" for name in given if name not in expected]
+    for name in expected.keys() & given.keys():
+        if given[name].shape != expected[name].shape:
+            problems.append(f"{name}: expected shape {tuple(expected[name].shape)}, got {tuple(given[name].shape)}")
+        elif not given[name].is_floating_point():
+            problems.append(f"{name}: expected floating-point numbers, got {given[name].dtype}")
+        elif not given[name].isfinite().all():
+            problems.append(f"{name}: holds NaN or infinity")
+    if problems:
+        shown = "\n  ".join(sorted(problems)[:10])
+        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise CheckpointError(f"{source} does not fit the architecture:\n  {shown}{more}")
