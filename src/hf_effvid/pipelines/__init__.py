@@ -1,7 +1,7 @@
 """Pipelines: any video in, labels out."""
 
 from .position_interpolation import PositionInterpolationError, interpolate_positions
-from .prediction_files import predict_paths, records_table
+from .predict import predict_paths, predictions_table
 from .video_classification import VideoClassificationPipeline
 
 
@@ -10,5 +10,5 @@ __all__ = [
     "VideoClassificationPipeline",
     "interpolate_positions",
     "predict_paths",
-    "records_table",
+    "predictions_table",
 ]

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from hf_effvid import VideoClassificationPipeline
-from hf_effvid.pipelines import predict_paths, records_table
-from hf_effvid.pipelines.prediction_files import expand_inputs, records_of_rows, rows_of_record
+from hf_effvid.pipelines import predict_paths, predictions_table
+from hf_effvid.pipelines.predict import expand_inputs, records_of_rows, rows_of_record
 
 from .conftest import largest_difference
 from .hosts import videomae
@@ -194,7 +194,7 @@ def test_the_table_shows_labels_as_they_are():
     console = Console(width=120, record=True, file=open(os.devnull, "w"))
     hostile = "[red]link[/red] \x1b[2J \u202e"
     console.print(
-        records_table(
+        predictions_table(
             [
                 {"source": "a.mp4", "predictions": [{"label": hostile, "score": 0.5}]},
                 {"source": "b.mp4", "start": 1.0, "end": 2.5, "last": True, "predictions": []},

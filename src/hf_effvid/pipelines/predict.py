@@ -291,7 +291,7 @@ def records_of_rows(rows):
     return records
 
 
-def records_table(records, num_labels=3):
+def predictions_table(records, num_labels=3):
     """Records as a `rich` table. Labels come from a stranger's configuration: neither markup nor control characters take effect."""
     from rich.table import Table
     from rich.text import Text
