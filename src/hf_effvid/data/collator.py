@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from .randomness import derive_rng
-from .transforms import AugmentationConfig, random_crop_box
+from .transforms import AugmentationConfig
 
 
 class ClipCollator:
@@ -77,9 +77,9 @@ def paste_box(pixels: torch.Tensor, other: torch.Tensor, share: float, rng: np.r
         The pixels, and the share of the area that the box really left (boxes are whole pixels).
     """
     height, width = pixels.shape[-2:]
-    top, left, box_height, box_width = random_crop_box(
-        rng, height, width, (max(1 - share, 1e-6),) * 2, (width / height,) * 2
-    )
+    side = max(0.0, 1 - share) ** 0.5
+    box_height, box_width = round(side * height), round(side * width)
+    top, left = int(rng.integers(height - box_height + 1)), int(rng.integers(width - box_width + 1))
     pixels = pixels.clone()
     box = (..., slice(top, top + box_height), slice(left, left + box_width))
     pixels[box] = other[box]
