@@ -334,7 +334,7 @@ class VideoFocalNetPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory, *args, **kwargs):
         """Saves as transformers does, and names every class that can open the folder, not only the one that saved it."""
         if self._auto_class is not None:
-            module = type(self).__module__.rsplit(".", 1)[-1]
+            module = __name__.rsplit(".", 1)[-1]
             self.config.auto_map = {auto: f"{module}.{name}" for auto, name in self.auto_classes.items()}
         super().save_pretrained(save_directory, *args, **kwargs)
 
