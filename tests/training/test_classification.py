@@ -106,7 +106,7 @@ class TestARun:
                 scalars.setdefault(tag, []).extend(event.value for event in events.Scalars(tag))
         assert len(scalars["train/loss"]) == 4
         assert len(scalars["eval/top1"]) == 3
-        assert all(value > 0 for value in scalars["train/learning_rate"])
+        assert max(scalars["train/learning_rate"]) > 0
 
     def test_it_classifies_a_file(self, run, motion):
         outcome, _ = run

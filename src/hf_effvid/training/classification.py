@@ -62,7 +62,8 @@ def train_classifier(
             without a `validation` split a share of it is held out (never the `test` split: it stays unseen).
         output_dir: folder of the run: checkpoints, `training.json`, and the final Hub folder `model`.
         processor: processor, folder or Hub id of one; default: the one beside the model, or one that fits its configuration.
-        args: `EffVidTrainingArguments`, or a dictionary of their fields.
+        args: `EffVidTrainingArguments`, or a dictionary of their fields. With a dictionary, what it leaves out follows the
+            machine (bf16, workers), and the best checkpoint is that of the highest `top1` or `mAP`.
         augmentation: an `AugmentationConfig` or the name of a preset (`none`, `light`, `recipe`, `strong`). Flips are off
             when the labels come in mirrored pairs.
         validation_share: share of each class that is held out when there is no validation split; 0 trains on everything.
@@ -91,6 +92,8 @@ def train_classifier(
     resume_from = _resume_point(arguments, resume, overwrite)
     train_rows, validation_rows, held_out = training_splits(data, validation_share, arguments.seed, load_kwargs)
     names, multi_label = label_names(train_rows), has_several_labels(train_rows)
+    if not isinstance(args, EffVidTrainingArguments) and not (args or {}).get("metric_for_best_model"):
+        arguments.metric_for_best_model, arguments.greater_is_better = ("mAP" if multi_label else "top1"), True
     source = model
     model = open_classifier(source, names, multi_label, arguments.seed, trust_remote_code)
     processor = open_processor(processor, model, source, trust_remote_code)
