@@ -1,12 +1,12 @@
 """Opening a container safely with PyAV, and reading what it holds without decoding it."""
 
+import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-
 from .video_errors import VideoEmpty, VideoError, VideoNotReadable, VideoSourceNotAllowed, VideoTooLarge
 from .video_sources import GuardedFile
+from .video_timeline import stream_duration, stream_fps
 
 
 try:
@@ -19,12 +19,10 @@ except Exception:  # PyAV raises more than ImportError when a bundled library do
 # further files by name stay out. The audio formats are there to say "audio only" instead of "unreadable".
 ALLOWED_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,vvc,av1,obu,ivf,flv,live_flv,asf,ogg,"
-    "gif,apng,mjpeg,mxf,nut,rm,wtv,dv,yuv4mpegpipe,h263,vc1,vc1test,mp3,aac,flac,wav,aiff"
+    "gif,apng,mjpeg,mxf,nut,rm,dv,yuv4mpegpipe,h263,vc1,vc1test,mp3,aac,flac,wav,aiff"
 )
 
-# Above this size the packets are not listed: counting a feature film would read gigabytes to answer one clip.
-MAX_SCAN_BYTES = 256 * 2**20
-
+_LATE_STREAM_MARKS = (b"FLV", b"\x00\x00\x01\xba")  # FLV, MPEG program stream
 _PLAYLIST_MARKS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]")
 
 
@@ -67,27 +65,6 @@ class VideoInfo:
     num_bytes: int
 
 
-@dataclass
-class FrameTable:
-    """When every frame is shown.
-
-    Attributes:
-        pts: Sorted time stamps in units of the stream's time base (int64).
-        times: The same in seconds from the first frame (float64).
-        keys: Sorted time stamps of the key frames.
-        exact: Whether they were read from the packets; False: spaced evenly by the frame rate.
-        unique: Whether each frame can be told by its time stamp; False: only by counting.
-        end: Seconds at which the last frame ends.
-    """
-
-    pts: np.ndarray
-    times: np.ndarray
-    keys: np.ndarray
-    exact: bool
-    unique: bool
-    end: float
-
-
 @contextmanager
 def native_errors(name):
     """Turn what PyAV and the file object raise into a `VideoError` of the source `name`."""
@@ -95,9 +72,11 @@ def native_errors(name):
         yield
     except VideoError:
         raise
+    except EOFError as error:
+        raise VideoEmpty(name, "the data end before the first frame", "Copy or download the file again") from error
     except MemoryError as error:
         raise VideoTooLarge(name, f"not enough memory ({error})", "Lower VideoLimits.max_pixels") from error
-    except (OSError, EOFError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
+    except (OSError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
         found = f"cannot be read as a video ({type(error).__name__}: {str(error)[:200]})"
         raise VideoNotReadable(name, found, "Check that the file plays; it may be damaged or no video") from error
 
@@ -120,13 +99,16 @@ def open_container(opened, limits, deadline):
         raise VideoNotReadable(opened.name, "PyAV is not installed", "Run: pip install av")
     with native_errors(opened.name):
         opened.file.seek(0)
-        refuse_playlists(opened)
+        head = opened.file.read(64)
+        refuse_playlists(head, opened.name)
+        if head.startswith(b"GIF8") and len(head) >= 10:  # only the decoder would tell the size of a GIF
+            check_pixels(*struct.unpack("<HH", head[6:10]), opened.name, limits)
         opened.file.seek(0)
         container = av.open(
             GuardedFile(opened.file, deadline),
             mode="r",
             options={"max_pixels": str(limits.max_pixels), "threads": "1"},
-            container_options={"format_whitelist": ALLOWED_FORMATS, "protocol_whitelist": "none"},
+            container_options=_container_options(head),
             metadata_errors="replace",
             io_open=_refuse_to_open,
         )
@@ -138,11 +120,18 @@ def open_container(opened, limits, deadline):
         raise
 
 
-def refuse_playlists(opened):
+def refuse_playlists(head, name):
     """Refuse text that names other files, before FFmpeg sees it."""
-    head = opened.file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if head.startswith(_PLAYLIST_MARKS):
-        raise VideoSourceNotAllowed(opened.name, "a playlist, not a video", "Give the video file itself")
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_PLAYLIST_MARKS):
+        raise VideoSourceNotAllowed(name, "a playlist, not a video", "Give the video file itself")
+
+
+def _container_options(head):
+    options = {"format_whitelist": ALLOWED_FORMATS, "protocol_whitelist": "none"}
+    if head.startswith(_LATE_STREAM_MARKS):
+        # Their streams appear only while FFmpeg analyses the file, too late for max_pixels: nothing may decode then.
+        options["codec_whitelist"] = "none"
+    return options
 
 
 def _refuse_to_open(url, flags, options):
@@ -193,95 +182,9 @@ def check_pixels(width, height, name, limits):
         raise VideoTooLarge(name, found, "Raise VideoLimits.max_pixels")
 
 
-def stream_duration(container, stream):
-    """Return the duration in seconds that the container states, or None."""
-    if stream.duration is not None and stream.duration > 0 and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    if container.duration is not None and container.duration > 0:
-        return container.duration / 1_000_000
-    return None
-
-
-def stream_fps(stream):
-    """Return the average frame rate, or None where it is unknown or absurd."""
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate is not None and 0 < float(rate) <= 1000:
-            return float(rate)
-    return None
-
-
-def read_frame_table(container, stream, opened, limits, deadline):
-    """List the time stamps of all frames by reading the packets, without decoding them.
-
-    Afterwards the container stands at its end: open it anew, or seek.
-
-    Raises:
-        VideoEmpty: if the stream has no packet.
-        VideoTooLarge: if it has more than `max_decoded_frames`.
-    """
-    if opened.num_bytes > MAX_SCAN_BYTES:
-        estimate = _estimated_table(container, stream, limits)
-        if estimate is not None:
-            return estimate
-    pts, keys, longest, missing = [], [], 0, False
-    try:
-        for packet in container.demux(stream):
-            deadline.check()
-            if packet.size == 0 or packet.is_discard:
-                continue
-            stamp = packet.pts if packet.pts is not None else packet.dts
-            if stamp is None:
-                missing = True
-                stamp = len(pts)
-            pts.append(stamp)
-            longest = packet.duration or longest
-            if packet.is_keyframe:
-                keys.append(stamp)
-            if len(pts) > limits.max_decoded_frames:
-                found = f"more than {limits.max_decoded_frames} frames"
-                raise VideoTooLarge(opened.name, found, "Raise VideoLimits.max_decoded_frames")
-    except VideoError:
-        raise
-    except (OSError, EOFError, ValueError):
-        pass  # a damaged tail: what was listed so far is what can be read
-    if not pts:
-        raise VideoEmpty(opened.name, "a video stream without frames", "Check that the file plays")
-    table = np.sort(np.asarray(pts, dtype=np.int64))
-    unique = not missing and not _guessed_time_stamps(container, stream) and bool(np.all(np.diff(table) > 0))
-    base = float(stream.time_base or 0)
-    times = (table - table[0]) * base
-    if missing or not base:
-        times = np.arange(len(table)) / (stream_fps(stream) or 25.0)
-        longest, base = 1, times[1] if len(times) > 1 else 0.0
-    longest = longest * base or (float(np.median(np.diff(times))) if len(times) > 1 else 0.0)
-    return FrameTable(
-        table, times, np.sort(np.asarray(keys, dtype=np.int64)), True, unique, float(times[-1]) + longest
-    )
-
-
-def _guessed_time_stamps(container, stream):
-    """AVI stores no presentation times: for codecs that reorder frames freely, FFmpeg's guess has them out of order."""
-    return container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc", "av1", "vvc")
-
-
-def _estimated_table(container, stream, limits):
-    """Space frames evenly by the stated rate; None where the container states too little."""
-    duration, fps = stream_duration(container, stream), stream_fps(stream)
-    if duration is None or fps is None or not stream.time_base:
-        return None
-    count = stream.frames if stream.frames > 0 else int(round(duration * fps))
-    if not 0 < count <= limits.max_decoded_frames:
-        return None
-    first = stream.start_time or 0
-    step = 1 / (fps * float(stream.time_base))
-    pts = first + np.floor(np.arange(count) * step).astype(np.int64)
-    return FrameTable(pts, np.arange(count) / fps, np.zeros(0, np.int64), False, True, count / fps)
-
-
-def describe(container, stream, table, orientation, opened):
-    """Build the `VideoInfo` of an opened container."""
-    context = stream.codec_context
-    width, height = context.width, context.height
+def describe(container, stream, table, first, orientation, opened):
+    """Build the `VideoInfo` of an opened container from its headers, its frame table and its first frame."""
+    width, height = first.width, first.height
     if orientation.swaps_sides:
         width, height = height, width
     fps = stream_fps(stream)
@@ -290,8 +193,8 @@ def describe(container, stream, table, orientation, opened):
     return VideoInfo(
         source=opened.name,
         container=container.format.name,
-        codec=context.name,
-        pixel_format=context.pix_fmt,
+        codec=stream.codec_context.name,
+        pixel_format=first.format.name,
         width=width,
         height=height,
         rotation=orientation.rotation,

@@ -1,6 +1,7 @@
 """Decoding with PyAV: only the frames that are needed, one at a time, into a small array. No torch here."""
 
 import bisect
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,11 +12,11 @@ from .video_container import (
     describe,
     native_errors,
     open_container,
-    read_frame_table,
 )
-from .video_errors import VideoEmpty, VideoError, VideoTooLarge
+from .video_errors import VideoError, VideoNotReadable, VideoTooLarge
 from .video_pixels import RgbConverter, orientation_of_frame, output_size, resize
 from .video_selection import check_selection, select_frames
+from .video_timeline import read_frame_table
 
 
 @dataclass
@@ -37,15 +38,46 @@ class VideoFile:
         self.opened, self.limits, self.deadline = opened, limits, deadline
         self.num_decoded = 0
         self.num_damaged = 0
+        self._beginning = None
         self.container, self.stream = open_container(opened, limits, deadline)
 
     def close(self):
+        self._beginning = None
         self.container.close()
 
     def reopen(self):
         """Start anew at the beginning: the one way to rewind that every demuxer supports."""
-        self.container.close()
+        self.close()
         self.container, self.stream = open_container(self.opened, self.limits, self.deadline)
+
+    def seek(self, stamp):
+        """Go to a key frame at or before a time stamp. Returns False where the demuxer cannot."""
+        self._beginning = None
+        try:
+            self.container.seek(stamp, stream=self.stream, backward=True)
+        except VideoError:
+            raise
+        except (OSError, EOFError, ValueError, OverflowError):
+            return False
+        return True
+
+    def peek(self):
+        """Decode the first frame, for what only frames tell (orientation); `from_start` still yields it."""
+        frames = self.frames()
+        first = next(frames, None)
+        if first is None:
+            hint = "The file is damaged, or its frames are above VideoLimits.max_pixels"
+            raise VideoNotReadable(self.opened.name, "no frame can be decoded", hint)
+        self._beginning = itertools.chain([first], frames)
+        return first
+
+    def from_start(self):
+        """Yield all decoded frames from the first one on."""
+        if self._beginning is None:
+            self.reopen()
+            return self.frames()
+        beginning, self._beginning = self._beginning, None
+        return beginning
 
     def frames(self):
         """Yield decoded frames from the current position. Damaged packets are counted and skipped."""
@@ -83,23 +115,22 @@ class VideoFile:
             self.num_damaged += bool(frame.is_corrupt)
             yield frame
 
-    def first_frame(self):
-        """Decode one frame from the beginning, for what only frames tell (orientation)."""
-        frame = next(self.frames(), None)
-        if frame is None:
-            raise VideoEmpty(self.opened.name, "no frame can be decoded", "Check that the file plays")
-        return frame
-
 
 def probe(opened, limits, deadline):
     """Describe a source: returns (VideoFile, FrameTable, VideoInfo, Orientation). The caller closes the VideoFile."""
     video = VideoFile(opened, limits, deadline)
     try:
         with native_errors(opened.name):
-            orientation = orientation_of_frame(video.first_frame())
-            video.reopen()
             table = read_frame_table(video.container, video.stream, opened, limits, deadline)
-            return video, table, describe(video.container, video.stream, table, orientation, opened), orientation
+            video.reopen()
+            first = video.peek()
+            orientation = orientation_of_frame(first)
+            return (
+                video,
+                table,
+                describe(video.container, video.stream, table, first, orientation, opened),
+                orientation,
+            )
     except BaseException:
         video.close()
         raise
@@ -144,7 +175,7 @@ def _collect(video, table, info, orientation, indices, notes, size):
         slot = slots.setdefault(index, len(slots))
         store[slot] = resize(pixels, *store.shape[1:3])
     if store is None:
-        raise VideoEmpty(video.opened.name, "no frame can be decoded", "Check that the file plays")
+        raise VideoNotReadable(video.opened.name, "no wanted frame can be decoded", "The file is damaged")
     return _assemble(video, info, indices, wanted, notes, table.times, store, slots)
 
 
@@ -185,10 +216,8 @@ def pick_frames(video, table, wanted):
     position, may_seek = 0, True
     while position < len(wanted):
         jumped = may_seek and _jump(video, table, targets[position])
-        if not jumped:
-            video.reopen()
         landed_late, last = False, None
-        for frame in video.frames():
+        for frame in video.frames() if jumped else video.from_start():
             if frame.pts is None or (last is not None and frame.pts <= last):
                 # Time stamps that do not grow identify nothing: count instead. What was yielded is yielded anew.
                 yield from _pick_by_counting(video, wanted)
@@ -238,104 +267,15 @@ _BLIND_JUMP = 100  # without a list of key frames a jump may land far back
 def _jump(video, table, target):
     """Seek to the key frame before `target`. Returns False where starting at the beginning is as good, or needed."""
     key = _key_before(table, target) if table.exact else target
-    if key is None or key <= int(table.pts[0]):
-        return False
-    try:
-        video.container.seek(key, stream=video.stream, backward=True)
-    except VideoError:
-        raise
-    except (OSError, EOFError, ValueError, OverflowError):
-        return False
-    return True
+    return key is not None and key > int(table.pts[0]) and video.seek(key)
 
 
 def _pick_by_counting(video, wanted):
     """Without usable time stamps the order of the decoded frames is the only index."""
-    video.reopen()
     position = 0
-    for index, frame in enumerate(video.frames()):
+    for index, frame in enumerate(video.from_start()):
         if wanted[position] == index:
             yield index, frame
             position += 1
             if position == len(wanted):
                 return
-
-
-def iterate_frames(opened, limits, deadline, start=None, end=None, target_fps=None, size=None):
-    """Yield (seconds, (H, W, 3) uint8 array) one by one; the clock of `deadline` starts anew for each.
-
-    Raises:
-        VideoError: also in the middle, if nothing could be read or a limit is reached.
-    """
-    check_selection(None, None, start, end, target_fps, None)
-    video = VideoFile(opened, limits, deadline)
-    try:
-        with native_errors(opened.name):
-            first = video.first_frame()
-            orientation, base = orientation_of_frame(first), float(video.stream.time_base)
-            origin = first.pts
-            _rewind(video, origin, start, base)
-            shape, to_rgb = None, RgbConverter()
-            for seconds, frame in _on_the_clock(_timed(video, origin, base), start or 0.0, end, target_fps):
-                pixels = orientation.apply(to_rgb(frame))
-                shape = shape or output_size(pixels.shape[0], pixels.shape[1], size)
-                allocate(0, *shape, 1, opened.name, limits)
-                yield seconds, resize(pixels, *shape)
-                deadline.renew()
-    finally:
-        video.close()
-
-
-def _rewind(video, origin, start, base):
-    """Go back to the beginning, or to a key frame before `start`."""
-    if origin is not None and start and start > _SEEK_AFTER:
-        target = origin + int(start / base)
-        try:
-            video.container.seek(target, stream=video.stream, backward=True)
-            landed = next(video.frames(), None)
-            if landed is not None and landed.pts is not None and landed.pts <= target:
-                video.container.seek(target, stream=video.stream, backward=True)
-                return
-        except VideoError:
-            raise
-        except (OSError, EOFError, ValueError, OverflowError):
-            pass
-    video.reopen()
-
-
-_SEEK_AFTER = 2.0  # seconds: below that decoding from the beginning is as quick
-
-
-def _timed(video, origin, base):
-    """Yield (seconds from the first frame, frame); frames without a time stamp follow at the stream's rate."""
-    step = 1 / (float(video.stream.average_rate) if video.stream.average_rate else 25.0)
-    seconds = -step
-    for frame in video.frames():
-        if frame.pts is not None and origin is not None:
-            seconds = (frame.pts - origin) * base
-        else:
-            seconds += step
-        yield seconds, frame
-
-
-def _on_the_clock(timed, start, end, target_fps):
-    """Keep the frames with start <= seconds < end; with `target_fps`, the frame on display at every tick instead."""
-    stop = float("inf") if end is None else end
-    if target_fps is None:
-        for seconds, frame in timed:
-            if seconds >= stop - 1e-6:
-                return
-            if seconds >= start - 1e-6:
-                yield seconds, frame
-        return
-    tick, shown = 0, None
-    for seconds, frame in timed:
-        while shown is not None and start + tick / target_fps < min(seconds - 1e-6, stop - 1e-6):
-            yield start + tick / target_fps, shown
-            tick += 1
-        if seconds >= stop - 1e-6:
-            return
-        shown = frame
-        last = seconds
-    if shown is not None and start + tick / target_fps <= last + 1e-6:
-        yield start + tick / target_fps, shown

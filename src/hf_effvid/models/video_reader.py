@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .video_container import VideoInfo
-from .video_decoding import iterate_frames, probe, read_clip
+from .video_decoding import probe, read_clip
 from .video_errors import (
     VideoEmpty,
     VideoError,
@@ -25,6 +25,7 @@ from .video_errors import (
     set_default_limits,
 )
 from .video_isolation import read_isolated
+from .video_iteration import iterate_frames
 from .video_memory import is_decoder, is_frames, probe_decoder, probe_frames, read_decoder, read_frames
 from .video_selection import check_selection
 from .video_sources import Deadline, open_source
