@@ -177,7 +177,9 @@ def test_an_interrupted_evaluation_goes_on(model, processor, dataset, tmp_path):
     counter = StopAfter(again, 100)
     resumed = evaluate_classifier(again, dataset, processor, predictions_file=path, **options)
     assert counter.calls == 4  # 7 videos in twos; the cost is counted without running the model
-    assert resumed.predictions == whole.predictions
+    # other videos share a batch now, which changes the last digit
+    np.testing.assert_allclose(resumed.scores, whole.scores, atol=1e-6)
+    assert [p.index for p in resumed.predictions] == list(range(12))
     assert resumed.metrics == whole.metrics
     assert len(path.read_text().splitlines()) == 13
 
