@@ -7,6 +7,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
+    HTTPError,  # of whichever HTTP library huggingface_hub uses: what a connection that fails raises
     LocalTokenNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
