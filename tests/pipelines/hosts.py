@@ -2,12 +2,15 @@
 
 import torch
 from transformers import (
+    LlavaOnevisionVideoProcessor,
     TimesformerConfig,
     TimesformerForVideoClassification,
     TimesformerVideoProcessor,
     VideoMAEConfig,
     VideoMAEForVideoClassification,
     VideoMAEVideoProcessor,
+    VideoPrismForVideoClassification,
+    VideoPrismVisionConfig,
     VivitConfig,
     VivitForVideoClassification,
     VivitVideoProcessor,
@@ -73,6 +76,25 @@ def vjepa2(num_frames=FRAMES, size=SIZE):
     return randomise(VJEPA2ForVideoClassification(config)), processor
 
 
+def videoprism(num_frames=FRAMES, size=SIZE):
+    config = VideoPrismVisionConfig(
+        image_size=size,
+        num_frames=num_frames,
+        tubelet_size=[1, 8, 8],
+        hidden_size=16,
+        num_attention_heads=2,
+        intermediate_size=24,
+        num_spatial_layers=1,
+        num_temporal_layers=1,
+        num_auxiliary_layers=1,
+        **CLASSES,
+    )
+    processor = LlavaOnevisionVideoProcessor(
+        size={"height": size, "width": size}, image_mean=[0.0] * 3, image_std=[1.0] * 3
+    )
+    return randomise(VideoPrismForVideoClassification(config)), processor
+
+
 def video_focalnet(num_frames=FRAMES, size=SIZE, **changes):
     config = VideoFocalNetConfig.from_preset(
         "tiny",
@@ -100,6 +122,7 @@ HOSTS = {
     "timesformer": timesformer,
     "vivit": vivit,
     "vjepa2": vjepa2,
+    "videoprism": videoprism,
     "video_focalnet": video_focalnet,
 }
 

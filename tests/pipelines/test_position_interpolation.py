@@ -7,7 +7,7 @@ from transformers import VideoMAEForVideoClassification, ViTConfig, ViTForImageC
 from hf_effvid.pipelines import PositionInterpolationError, interpolate_positions
 from hf_effvid.pipelines.position_interpolation import module_with, resize_grid
 
-from .hosts import FRAMES, HOSTS, SIZE, randomise, timesformer, video_focalnet, videomae, vivit
+from .hosts import FRAMES, HOSTS, SIZE, randomise, timesformer, video_focalnet, videomae, videoprism, vivit, vjepa2
 
 
 def pixels(num_frames=FRAMES, size=SIZE):
@@ -17,7 +17,7 @@ def pixels(num_frames=FRAMES, size=SIZE):
 
 def logits_of(model, clip):
     with torch.no_grad():
-        return model(**{model.main_input_name: clip}).logits
+        return model(**{model.main_input_name: clip}).logits.flatten(1)
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -68,7 +68,7 @@ def test_class_positions_are_kept():
 
 
 def test_saved_models_open_at_the_new_size(tmp_path):
-    for build in (vivit, timesformer, video_focalnet):
+    for build in (vivit, timesformer, videoprism, vjepa2, video_focalnet):
         model, _ = build()
         interpolate_positions(model, num_frames=8, image_size=48)
         model.save_pretrained(tmp_path / build.__name__)
@@ -87,15 +87,14 @@ def test_videomae_remembers_where_its_table_comes_from(tmp_path):
     assert torch.equal(logits_of(loaded, pixels(8, 48)), logits_of(model, pixels(8, 48)))
 
 
-@pytest.mark.parametrize("build", [videomae, vivit, timesformer])
+@pytest.mark.parametrize("build", [videomae, vivit, timesformer, videoprism, vjepa2])
 def test_there_and_back(build):
     model, _ = build()
     if build is not videomae:  # a learned table is overwritten: it comes back only if it is smooth
-        embeddings = module_with(model, "position_embeddings")
         with torch.no_grad():
-            embeddings.position_embeddings.fill_(0.3)
-            if hasattr(embeddings, "time_embeddings"):
-                embeddings.time_embeddings.fill_(-0.2)
+            for name, parameter in model.named_parameters():
+                if name.endswith(("position_embeddings", "time_embeddings")):
+                    parameter.fill_(0.3)
     before = logits_of(model, pixels())
     interpolate_positions(model, num_frames=8, image_size=64)
     interpolate_positions(model, num_frames=FRAMES, image_size=SIZE)

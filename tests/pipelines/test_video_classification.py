@@ -13,6 +13,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 from hf_effvid import VideoClassificationPipeline, VideoLimits, read_video
 from hf_effvid.models.clip_sampling import sample_clips
 from hf_effvid.models.video_processing_effvid import crop_frames
+from hf_effvid.models.video_reader import VideoTooLarge
 from hf_effvid.pipelines import PositionInterpolationError
 from hf_effvid.pipelines.clips import ClipRecipe, RecipeError
 
@@ -42,7 +43,7 @@ def by_hand(pipe, path, crop=None, **selection):
         frames = crop_frames(frames, type("Side", (), {"height": side, "width": side}), crop)
     batch = pipe.video_processor(frames, do_sample_frames=False, return_tensors="pt")
     with torch.no_grad():
-        return pipe.model(**batch).logits[0]
+        return pipe.model(**batch).logits[0].flatten()
 
 
 def as_scores(pipe, probabilities):
@@ -86,7 +87,7 @@ def test_multi_view_averages_clips_and_crops(pipes, videos, host):
             batch = pipe.video_processor(square, do_sample_frames=False, return_tensors="pt")
             rows.append(batch[pipe.model.main_input_name][0])
     with torch.no_grad():
-        logits = pipe.model(torch.stack(rows)).logits
+        logits = pipe.model(torch.stack(rows)).logits.flatten(1)
     for aggregation, expected in (
         ("softmax_mean", logits.softmax(-1).mean(0)),
         ("logit_mean", logits.mean(0).softmax(-1)),
@@ -322,6 +323,40 @@ def test_limits_and_isolation_reach_the_reader(pipes, videos):
     assert isolated[1]["error"] == "VideoNotReadable"
 
 
+@pytest.mark.parametrize("host", ["vjepa2", "videomae"])
+@pytest.mark.parametrize("crops", [1, 3])
+def test_clips_too_large_to_be_held_are_read_in_parts(videos, host, crops):
+    model, processor = HOSTS[host]()
+    pipe = VideoClassificationPipeline(model, video_processor=processor, num_frames=20, device="cpu")
+    views = {"num_crops": crops, "num_clips": 2, "top_k": LABELS}
+    frame_bytes = 48 * 64 * 3
+    limits = VideoLimits(max_output_bytes=9 * frame_bytes)
+    with pytest.raises(VideoTooLarge):
+        read_video(videos.twelve_mp4, num_frames=40, limits=limits)
+    result = pipe(videos.twelve_mp4, limits=limits, **views)
+    assert largest_difference(result, pipe(videos.twelve_mp4, **views)) < 1e-6
+    part = {"start": 2.0, "end": 7.0}
+    result = pipe(videos.twelve_mp4, limits=limits, **part, **views)
+    assert largest_difference(result, pipe(videos.twelve_mp4, **part, **views)) < 1e-6
+    with pytest.raises(VideoTooLarge):
+        pipe(videos.twelve_mp4, limits=VideoLimits(max_output_bytes=frame_bytes), **views)
+
+
+def test_a_stream_that_breaks_ends_with_a_record(pipes, videos):
+    def paths():
+        yield videos.long_mp4
+        raise ConnectionError("the queue is gone")
+
+    for workers in (0, 2):
+        results = list(pipes["videomae"](paths(), on_error="record", batch_size=4, num_workers=workers))
+        assert len(results[0]) == 5
+        assert results[1:] == [{"error": "ConnectionError", "message": "the queue is gone", "source": "item 1"}]
+        stream = pipes["videomae"](paths(), batch_size=4, num_workers=workers)
+        assert largest_difference(next(stream), results[0]) < 1e-6
+        with pytest.raises(ConnectionError):
+            next(stream)
+
+
 def test_misspelt_and_impossible_parameters(pipes, videos):
     pipe = pipes["videomae"]
     for wrong, message in (
@@ -388,6 +423,15 @@ def test_the_ways_to_build_it(tmp_path, videos, host, monkeypatch):
         assert largest_difference(pipe([videos.long_mp4, videos.short_mp4]), expected) < 1e-6
     with pytest.raises(ValueError, match="video_processor="):
         VideoClassificationPipeline(model, device="cpu")
+
+
+@pytest.mark.parametrize("host", ["timesformer", "video_focalnet"])
+def test_saved_pipelines_open_again(tmp_path, videos, host):
+    model, processor = HOSTS[host]()
+    pipe = VideoClassificationPipeline(model, video_processor=processor, device="cpu")
+    pipe.save_pretrained(tmp_path)
+    again = VideoClassificationPipeline(str(tmp_path), device="cpu")
+    assert largest_difference(again(videos.long_mp4), pipe(videos.long_mp4)) < 1e-6
 
 
 def test_defaults_given_at_construction_hold_and_can_be_overridden(videos):

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 import torch
 
 from ..models.clip_sampling import sample_clips, sliding_windows
-from ..models.video_reader import VideoLimits, iterate_video, probe_video, read_video
+from ..models.video_reader import VideoLimits, VideoTooLarge, iterate_video, probe_video, read_video
 from .position_interpolation import native_num_frames
 
 
 # Only places the frames of a window when a file does not tell its rate; time stamps decide which frames these are.
 NOMINAL_FPS = 25.0
+FRAMES_AT_A_TIME = 8
 _EPSILON = 1e-6  # seconds
 
 
@@ -95,7 +96,7 @@ class ClipSet:
     """The clips that give one prediction.
 
     Attributes:
-        frames: `num_clips` uint8 tensors (T, 3, H, W).
+        frames: `num_clips` tensors of T prepared frames each: uint8 (T, 3, H, W) if nothing prepared them.
         start, end: Seconds; None where the call did not bound the video.
         notes: What the reader found odd: repeated frames, damage.
     """
@@ -111,22 +112,60 @@ def holds_recipe(processor):
     return hasattr(processor, "transform_clip") and hasattr(processor, "frame_indices")
 
 
-def read_clips(source, recipe, reading, size=None):
-    """The clips of a whole video, or of its part from `reading.start` to `reading.end`."""
-    decoded = read_video(
-        source,
-        start=reading.start,
-        end=reading.end,
-        size=size,
-        limits=reading.limits,
-        isolate=reading.isolate,
-        allow_remote=reading.allow_remote,
-        sampler=recipe.indices,
-    )
-    return ClipSet(list(decoded.frames.split(recipe.num_frames)), reading.start, reading.end, list(decoded.notes))
+def as_decoded(frames):
+    """The default of `prepare`: keep frames as they are."""
+    return frames
 
 
-def read_windows(source, recipe, reading, window, stride=None, size=None):
+def read_clips(source, recipe, reading, size=None, prepare=as_decoded):
+    """The clips of a whole video, or of its part from `reading.start` to `reading.end`.
+
+    Args:
+        source: Any source of `read_video`.
+        recipe: The `ClipRecipe`.
+        reading: The `Reading`.
+        size: Size to decode to; None where only `prepare` can resize. Then a clip that is too large to be held at its full size
+            (64 frames of a 4K video) is read and prepared a few frames at a time.
+        prepare: (T, 3, H, W) to what is kept of it, frame by frame.
+    """
+    options = {
+        "start": reading.start,
+        "end": reading.end,
+        "size": size,
+        "limits": reading.limits,
+        "isolate": reading.isolate,
+        "allow_remote": reading.allow_remote,
+    }
+    total = recipe.num_clips * recipe.num_frames
+    try:
+        parts = [read_video(source, sampler=recipe.indices, **options)]
+        frames = prepare(parts[0].frames)
+    except VideoTooLarge:
+        if size is not None or total <= FRAMES_AT_A_TIME:
+            raise
+        parts, prepared = [], []
+        for first in range(0, total, FRAMES_AT_A_TIME):
+            part = read_video(source, sampler=PartOfRecipe(recipe, first), **options)
+            prepared.append(prepare(part.frames))
+            part.frames = None
+            parts.append(part)
+        frames = torch.cat(prepared)
+    notes = list(dict.fromkeys(note for part in parts for note in part.notes))
+    return ClipSet(list(frames.split(recipe.num_frames)), reading.start, reading.end, notes)
+
+
+@dataclass(frozen=True)
+class PartOfRecipe:
+    """A sampler for the next few frames of a recipe."""
+
+    recipe: ClipRecipe
+    first: int
+
+    def __call__(self, info):
+        return self.recipe.indices(info)[self.first : self.first + FRAMES_AT_A_TIME]
+
+
+def read_windows(source, recipe, reading, window, stride=None, size=None, prepare=as_decoded):
     """The clips of every sliding window, in order, in one pass.
 
     Args:
@@ -134,7 +173,7 @@ def read_windows(source, recipe, reading, window, stride=None, size=None):
         recipe: The `ClipRecipe`, applied inside each window.
         reading: The `Reading`; windows start at `reading.start` and none passes `reading.end`.
         window, stride: Seconds; `stride` defaults to `window`.
-        size: Size to decode to.
+        size, prepare: As in `read_clips`.
 
     Yields:
         `ClipSet` with `start` and `end` set.
@@ -148,7 +187,7 @@ def read_windows(source, recipe, reading, window, stride=None, size=None):
     if reading.isolate:
         for start, end in plan:
             part = Reading(start, end, reading.limits, reading.isolate, reading.allow_remote)
-            yield read_clips(source, recipe, part, size)
+            yield read_clips(source, recipe, part, size, prepare)
         return
     frames = iterate_video(
         source,
@@ -158,7 +197,7 @@ def read_windows(source, recipe, reading, window, stride=None, size=None):
         limits=reading.limits,
         allow_remote=reading.allow_remote,
     )
-    yield from cut_windows(frames, plan, recipe, info.fps)
+    yield from cut_windows(frames, plan, recipe, info.fps, prepare)
 
 
 def plan_windows(duration, window, stride, first=0.0, last=None):
@@ -183,10 +222,10 @@ class OpenWindow:
         self.waiting = deque(sorted(self.times, key=self.times.get))
         self.frames = {}
 
-    def take(self, frame, until):
-        """`frame` was on display up to `until`."""
+    def take(self, shown, until):
+        """`shown` was on display up to `until`."""
         while self.waiting and self.times[self.waiting[0]] < until:
-            self.frames[self.waiting.popleft()] = frame
+            self.frames[self.waiting.popleft()] = shown.kept()
 
     def finish(self, ended_at=None):
         stacked = [torch.stack([self.frames[index] for index in clip]) for clip in self.clips]
@@ -195,7 +234,19 @@ class OpenWindow:
         return ClipSet(stacked, self.start, ended_at, [f"the video ended at {ended_at:.3f} s"])
 
 
-def cut_windows(frames, plan, recipe, fps):
+class Shown:
+    """The frame on display; it is prepared once, when the first window takes it."""
+
+    def __init__(self, frame, prepare):
+        self.frame, self.prepare, self.prepared = frame, prepare, None
+
+    def kept(self):
+        if self.prepared is None:
+            self.prepared = self.prepare(self.frame[None])[0]
+        return self.prepared
+
+
+def cut_windows(frames, plan, recipe, fps, prepare=as_decoded):
     """Cut windows out of a stream of frames.
 
     Args:
@@ -203,6 +254,7 @@ def cut_windows(frames, plan, recipe, fps):
         plan: Iterable of (start, end), both increasing.
         recipe: The `ClipRecipe`.
         fps: Frame rate, or None.
+        prepare: As in `read_clips`.
 
     Yields:
         `ClipSet` for each planned window, up to the first that reaches the last frame.
@@ -214,9 +266,10 @@ def cut_windows(frames, plan, recipe, fps):
         while upcoming is not None and upcoming[0] <= seconds + _EPSILON:
             opened.append(OpenWindow(*upcoming, recipe, fps))
             upcoming = next(plan, None)
+        arrived = Shown(frame, prepare)
         for window in opened:
-            window.take(frame if shown is None else shown, until=seconds)
-        shown = frame
+            window.take(arrived if shown is None else shown, until=seconds)
+        shown = arrived
         while opened and not opened[0].waiting:
             yield opened.popleft().finish()
         if not opened and upcoming is None:

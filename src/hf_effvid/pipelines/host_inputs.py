@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import torch
 from transformers.image_utils import SizeDict
@@ -34,30 +35,47 @@ class HostInputs:
             return None
         return decoding_size(self.processor.recipe(), multi_view=num_crops > 1)
 
+    def prepare(self, frames, num_crops):
+        """Bring decoded frames to the size in which they can be kept, frame by frame.
+
+        Args:
+            frames: uint8 (T, 3, H, W).
+            num_crops: Crops along the long side; 1 is the processor's own centre crop.
+
+        Returns:
+            The frames themselves for our processors, which decode to the model's size; for every other one what it makes of
+            them, float (T, num_crops, 3, height, width).
+        """
+        if holds_recipe(self.processor):
+            return frames
+        if num_crops == 1:
+            return self.processed(frames)[:, None]
+        # A square of the short side, which the host then resizes and crops in its own way.
+        side = min(frames.shape[-2:])
+        square = SizeDict(height=side, width=side)
+        return torch.stack([self.processed(crop_frames(frames, square, place)) for place in places(num_crops)], dim=1)
+
     def rows(self, clips, num_crops):
         """Views of one video, clips before crops.
 
         Args:
-            clips: uint8 tensors (T, 3, H, W).
-            num_crops: Crops along the long side; 1 is the processor's own centre crop.
+            clips: Prepared frames, T of them in each.
+            num_crops: As in `prepare`.
 
         Returns:
             (len(clips) * num_crops, T, 3, height, width) float.
         """
-        positions = [0.5] if num_crops == 1 else [i / (num_crops - 1) for i in range(num_crops)]
-        return torch.stack([self.row(clip, position, num_crops) for clip in clips for position in positions])
+        if not holds_recipe(self.processor):
+            return torch.cat([clip.transpose(0, 1) for clip in clips])
+        transform = partial(self.processor.transform_clip, multi_view=num_crops > 1)
+        return torch.stack([transform(clip, crop=place) for clip in clips for place in places(num_crops)])
 
-    def row(self, clip, position, num_crops):
-        if holds_recipe(self.processor):
-            return self.processor.transform_clip(clip, crop=position, multi_view=num_crops > 1)
-        if num_crops > 1:
-            # A square of the short side, which the host then resizes and crops in its own way.
-            side = min(clip.shape[-2:])
-            clip = crop_frames(clip, SizeDict(height=side, width=side), position)
+    def processed(self, frames):
+        """What a foreign processor makes of frames: (T, 3, height, width)."""
         if self.takes_video:
-            batch = self.processor(clip, do_sample_frames=False, return_tensors="pt")
+            batch = self.processor(frames, do_sample_frames=False, return_tensors="pt")
         else:
-            batch = self.processor([frame.permute(1, 2, 0).numpy() for frame in clip], return_tensors="pt")
+            batch = self.processor([frame.permute(1, 2, 0).numpy() for frame in frames], return_tensors="pt")
         return self.only_tensor(batch)
 
     def only_tensor(self, batch):
@@ -70,6 +88,11 @@ class HostInputs:
             )
         pixels = batch[names[0]]
         return pixels[0] if pixels.ndim == 5 else pixels
+
+
+def places(num_crops):
+    """Where crops lie along the long side, from 0 to 1."""
+    return [0.5] if num_crops == 1 else [i / (num_crops - 1) for i in range(num_crops)]
 
 
 def processor_for_size(processor, image_size):

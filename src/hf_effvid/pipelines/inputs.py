@@ -46,7 +46,9 @@ class FailedItem:
 
 
 def iterate(inputs, video_column):
-    """The videos, one by one and never more than one ahead; a data set row that fails becomes a FailedItem, not the end.
+    """The videos, one by one and never more than one ahead.
+
+    A data set row that cannot be produced becomes a FailedItem; a stream that fails ends with one.
 
     Args:
         inputs: What the caller passed.
@@ -62,8 +64,17 @@ def iterate(inputs, video_column):
                 item = FailedItem(index, error)
             yield video_of(item, video_column)
     else:
-        for item in inputs:
+        stream, index = iter(inputs), 0
+        while True:
+            try:
+                item = next(stream)
+            except StopIteration:
+                return
+            except Exception as error:
+                yield FailedItem(index, error)
+                return
             yield video_of(item, video_column)
+            index += 1
 
 
 def video_of(item, video_column):

@@ -3,13 +3,14 @@
 Tables are resized as (time, height, width) grids, trilinearly with half-pixel centres; an axis that does not change keeps its values
 exactly, and at the native size nothing is touched (bit-equal). What each host does:
 
-| `model_type`     | positions                     | here                                                                |
-| ---------------- | ----------------------------- | ------------------------------------------------------------------- |
-| `videomae`       | fixed sinusoid table          | the trained table is interpolated (it is not part of a checkpoint)   |
-| `vivit`          | learned, (t, h, w) + class    | interpolated                                                        |
-| `timesformer`    | learned, (h, w) + class and t | both interpolated (linear; the model itself would take the nearest)  |
-| `vjepa2`         | rotary                        | the grid is enlarged: positions extrapolate                         |
-| `video_focalnet` | none                          | nothing to do                                                       |
+| `model_type`              | positions                     | here                                                               |
+| ------------------------- | ----------------------------- | ------------------------------------------------------------------ |
+| `videomae`                | fixed sinusoid table          | the trained table is interpolated (it is not part of a checkpoint) |
+| `vivit`                   | learned, (t, h, w) + class    | interpolated                                                       |
+| `timesformer`             | learned, (h, w) + class and t | both interpolated (left alone, the model takes the nearest)        |
+| `videoprism_vision_model` | learned, (h, w) and t         | both interpolated                                                  |
+| `vjepa2`                  | rotary                        | the grid is enlarged: positions extrapolate                        |
+| `video_focalnet`          | none                          | nothing to do                                                      |
 """
 
 import torch
@@ -104,7 +105,7 @@ def grid_of(num_frames, size, tubelet):
 def module_with(model, attribute):
     """The first module that owns `attribute`, or an error: another version of the model keeps it elsewhere."""
     for module in model.modules():
-        if attribute in vars(module) or attribute in module._parameters:
+        if attribute in vars(module) or attribute in module._parameters or attribute in module._modules:
             return module
     raise PositionInterpolationError(
         f"{type(model).__name__} has no {attribute}: its positions cannot be interpolated."
@@ -165,6 +166,23 @@ def resize_timesformer(model, num_frames, size):
     config.num_frames, config.image_size = num_frames, as_config_size(size)
 
 
+def resize_videoprism(model, num_frames, size):
+    config = model.config
+    old = grid_of(config.num_frames, as_pair(config.image_size), config.tubelet_size)
+    new = grid_of(num_frames, size, config.tubelet_size)
+    space = module_with(model, "spatial_embeddings").spatial_embeddings
+    replace_parameter(
+        space, "position_embeddings", resize_grid(space.position_embeddings, (1, *old[1:]), (1, *new[1:]))
+    )
+    time = module_with(model, "temporal_embeddings").temporal_embeddings
+    replace_parameter(
+        time, "position_embeddings", resize_grid(time.position_embeddings, (old[0], 1, 1), (new[0], 1, 1))
+    )
+    patches = space.patch_embeddings
+    patches.num_patches, patches.pos_emb_shape, patches.image_size = new[1] * new[2], list(new[1:]), tuple(size)
+    config.num_frames, config.image_size = num_frames, as_config_size(size)
+
+
 def resize_vjepa2(model, num_frames, size):
     config = model.config
     if size[0] != size[1]:
@@ -184,8 +202,9 @@ HOSTS = {
     "videomae": resize_videomae,
     "vivit": resize_vivit,
     "timesformer": resize_timesformer,
+    "videoprism_vision_model": resize_videoprism,
     "vjepa2": resize_vjepa2,
     "video_focalnet": resize_nothing,
 }
 # The others take any number of frames as they are.
-FIXED_LENGTH = {"videomae", "vivit"}
+FIXED_LENGTH = {"videomae", "vivit", "videoprism_vision_model"}

@@ -9,6 +9,7 @@ pipe(path, multi_view=True)                             # the clips x crops the 
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from tqdm.auto import tqdm
@@ -232,8 +233,8 @@ class VideoClassificationPipeline(Pipeline):
         for source in sources:
             video = Video(name_of(source), recipe)
             try:
-                size = self.inputs.decoding_size(recipe.num_crops)
-                for clips in read_windows(reject(source), recipe, reading, run["window"], run.get("stride"), size):
+                timing = run["window"], run.get("stride")
+                for clips in read_windows(reject(source), recipe, reading, *timing, **self._preparation(recipe)):
                     rows = self.inputs.rows(clips.frames, recipe.num_crops)
                     yield Unit(video, clips.start, clips.end), rows
             except Exception as error:
@@ -254,13 +255,24 @@ class VideoClassificationPipeline(Pipeline):
         return recipe
 
     def _rows(self, source, recipe, reading):
-        clips = read_clips(reject(source), recipe, reading, self.inputs.decoding_size(recipe.num_crops))
+        clips = read_clips(reject(source), recipe, reading, **self._preparation(recipe))
         for note in clips.notes:
             logger.warning(f"{name_of(source)}: {note}")
         return self.inputs.rows(clips.frames, recipe.num_crops)
 
+    def _preparation(self, recipe):
+        """How frames become small enough to be kept: while they are decoded, or by the host's own processor."""
+        crops = recipe.num_crops
+        return {"size": self.inputs.decoding_size(crops), "prepare": partial(self.inputs.prepare, num_crops=crops)}
+
     def _logits(self, rows):
         return self.forward({self.inputs.input_name: rows})["logits"]
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """Save the model and its processor (transformers' own pipelines leave the video processor out)."""
+        super().save_pretrained(save_directory, **kwargs)
+        if self.video_processor is not None:
+            self.video_processor.save_pretrained(save_directory)
 
     # ---- the three steps of every transformers pipeline ----------------------------------------------------------------
 
@@ -270,7 +282,8 @@ class VideoClassificationPipeline(Pipeline):
 
     def _forward(self, model_inputs, **params):
         pixels = {name: value.to(self.model.dtype) for name, value in model_inputs.items()}
-        return {"logits": self.model(**pixels).logits.float()}
+        # VideoPrism's head gives (B, 1, K).
+        return {"logits": self.model(**pixels).logits.float().flatten(1)}
 
     def postprocess(self, logits, recipe=None, top_k=None, function_to_apply=None, threshold=None):
         """Logits of the views (V, K) to labels, best first."""
