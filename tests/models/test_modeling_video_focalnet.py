@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from hf_effvid import (
@@ -82,6 +84,34 @@ def test_sizes_are_floored_and_not_padded():
         (2, 2),
         (1, 1),
     ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    frames=st.integers(1, 20),
+    height=st.integers(8, 200),
+    width=st.integers(8, 200),
+    tubelet=st.integers(1, 4),
+    overlapping=st.booleans(),
+)
+def test_grids_are_what_the_convolutions_leave(frames, height, width, tubelet, overlapping):
+    assume(frames >= tubelet and not (overlapping and tubelet > 1))
+    config = VideoFocalNetConfig(
+        **{**TINY, "depths": [1, 1], "focal_levels": [1, 1], "focal_windows": [3, 3]},
+        tubelet_size=tubelet,
+        use_conv_embed=overlapping,
+    )
+    with torch.device("meta"):
+        outputs = VideoFocalNetModel(config)(torch.empty(1, frames, 3, height, width), output_hidden_states=True)
+    if overlapping:
+        first = [(size - 3) // 4 + 1 for size in (height, width)]
+        second = [math.ceil(size / 2) for size in first]
+    else:
+        first = [size // 4 for size in (height, width)]
+        second = [size // 2 for size in first]
+    stem, stage1, stage2 = (tuple(grid.shape[2:]) for grid in outputs.reshaped_hidden_states)
+    assert stem == stage1 == (frames // tubelet, *first)
+    assert stage2 == (frames // tubelet, *second)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +243,8 @@ def test_presets():
     config = VideoFocalNetConfig.from_preset("base", num_labels=7, num_frames=16)
     assert (config.embed_dim, list(config.depths), config.drop_path_rate) == (128, [2, 2, 18, 2], 0.5)
     assert (config.num_labels, config.num_frames, config.hidden_size, config.num_hidden_layers) == (7, 16, 1024, 24)
+    config.depths[0] = 99
+    assert list(VideoFocalNetConfig.from_preset("base").depths) == [2, 2, 18, 2], "presets are not shared"
     with pytest.raises(ValueError, match="one of tiny, small, base, got 'huge'"):
         VideoFocalNetConfig.from_preset("huge")
 
@@ -413,6 +445,17 @@ def test_lora_reaches_every_projection_and_merges_exactly():
         merged = adapted.merge_and_unload()
         torch.testing.assert_close(merged(clips).logits, expected, rtol=1e-4, atol=1e-4)
     assert type(merged) is VideoFocalNetForVideoClassification
+
+
+def test_weights_may_lie_elsewhere_until_a_block_runs():
+    """Offloading moves the weights of a module when that module is called, and the kernels must be among them."""
+    accelerate = pytest.importorskip("accelerate")
+    model, clips = make_model(use_layerscale=True), make_clips()
+    with torch.no_grad():
+        expected = model(clips).logits
+        accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+        assert all(parameter.is_meta for parameter in model.parameters())
+        torch.testing.assert_close(model(clips).logits, expected, rtol=0, atol=0)
 
 
 # --- export ---

@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hf_effvid import VideoFocalNetConfig, VideoFocalNetForVideoClassification
 
+from .report import PAGE
 from .video_focalnet_reference import FULL_SIZE_CASE, TINY_CASES, ReferenceCase
 
 
@@ -73,3 +74,14 @@ def test_parameters_and_multiply_accumulates_of_the_presets(preset, parameters, 
         model(clips)
     # the counter counts a multiplication and an addition as two
     assert counter.get_total_flops() / 2e9 == pytest.approx(gmacs, abs=0.06)
+
+
+def test_the_published_table_has_every_row_and_every_row_passes():
+    """docs/parity.md is written by `python -m tests.parity.report`; its rows are the comparisons of these tests."""
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    listed = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
+    groups = {(case, quantity, precision) for case, quantity, precision, *_ in listed}
+    for case in (*TINY_CASES, FULL_SIZE_CASE):
+        assert {(f"`{case}`", "logits", "float64"), (f"`{case}`", "features", "float32")} <= groups
+        assert case == FULL_SIZE_CASE or (f"`{case}`", "gradient norms", "float32") in groups
+    assert {cells[-1] for cells in listed} == {"yes"}

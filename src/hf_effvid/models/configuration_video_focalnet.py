@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration of Video-FocalNet (https://huggingface.co/papers/2307.06947)."""
 
+import copy
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict, validated_field
@@ -145,7 +146,7 @@ class VideoFocalNetConfig(BackboneConfigMixin, PreTrainedConfig):
         """
         if preset not in PRESETS:
             raise ValueError(f"VideoFocalNetConfig.from_preset expects one of {', '.join(PRESETS)}, got {preset!r}.")
-        return cls(**{**PRESETS[preset], **overrides})
+        return cls(**{**copy.deepcopy(PRESETS[preset]), **overrides})
 
     @property
     def hidden_sizes(self):

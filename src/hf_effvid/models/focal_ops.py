@@ -62,7 +62,7 @@ def focal_modulation(
 def gather_spatial_context(context, gates, kernels):
     """Gated sum over focal levels of what surrounds each site within its frame: (B, T, H, W, C) in and out."""
     batch, steps, height, width, channels = context.shape
-    # a view: the convolution sees channels-last memory and needs no copy
+    # channels-last goes in and comes out, so that nothing is rearranged between levels
     context = context.reshape(batch * steps, height, width, channels).permute(0, 3, 1, 2)
     levels = []
     for kernel in kernels:
@@ -79,7 +79,7 @@ def gather_temporal_context(context, gates, kernels):
     Before the first and after the last step there are zeros, so any number of steps works, one included.
     """
     batch, steps, height, width, channels = context.shape
-    # a convolution along time is one of shape (k, 1) over the (T, H * W) plane, again without a copy
+    # a convolution along time is one of shape (k, 1) over the (T, H * W) plane, again channels-last
     context = context.reshape(batch, steps, height * width, channels).permute(0, 3, 1, 2)
     levels = []
     for kernel in kernels:
