@@ -1,9 +1,10 @@
 """The `effvid` command: one short function per job, each calling one public function of the package.
 
-Exit codes: 0 done, 1 bad input (one line on stderr; the whole traceback with EFFVID_DEBUG=1), 2 wrong usage. Nothing heavy is imported
-before a command runs, so that `--help` is quick.
+Exit codes: 0 done, 1 bad input (one line on stderr; the whole traceback with EFFVID_DEBUG=1), 2 wrong usage. Data loading, training and
+plotting libraries are imported by the command that needs them.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -38,7 +39,8 @@ def _print_json(value: Any) -> None:
 
 
 def _progress(quiet: bool) -> bool:
-    return not quiet and sys.stderr.isatty() or (not quiet and os.environ.get("EFFVID_PROGRESS") == "1")
+    """A bar for people; none in a log file."""
+    return not quiet and sys.stderr.isatty()
 
 
 @app.callback(invoke_without_command=True)
@@ -183,19 +185,21 @@ def train(
         "seed": seed,
     }
     recipe.training.update({name: value for name, value in flags.items() if value is not None})
-    outcome = train_classifier(
-        recipe.build_model_source(),
-        data,
-        output_dir=output_dir,
-        processor=recipe.build_processor(),
-        augmentation=recipe.build_augmentation(),
-        cache=recipe.cache,
-        args=recipe.training,
-        resume=resume,
-        overwrite=overwrite,
-        trust_remote_code=trust_remote_code,
-        progress=not quiet,
-    )
+    # stdout is for the result; what the training loop prints goes to stderr
+    with contextlib.redirect_stdout(sys.stderr):
+        outcome = train_classifier(
+            recipe.build_model_source(),
+            data,
+            output_dir=output_dir,
+            processor=recipe.build_processor(),
+            augmentation=recipe.build_augmentation(),
+            cache=recipe.cache,
+            args=recipe.training,
+            resume=resume,
+            overwrite=overwrite,
+            trust_remote_code=trust_remote_code,
+            progress=not quiet,
+        )
     if as_json:
         _print_json({name: value for name, value in outcome.to_dict().items() if name != "history"})
 

@@ -1,0 +1,170 @@
+"""The command line: every command has help with an example, prints JSON, and fails with one line and the right exit code."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hf_effvid.cli import app, main
+from hf_effvid.data.synthetic import tiny_motion_dataset
+from hf_effvid.version import __version__
+
+
+COMMANDS = ("predict", "check", "train", "evaluate", "convert", "stage", "verify", "push")
+RECIPE = """
+model:
+  model_type: video_focalnet
+  num_frames: 4
+  image_size: 32
+  embed_dim: 8
+  depths: [1, 1]
+  focal_levels: [1, 1]
+  focal_windows: [3, 3]
+  initialization: fan_in
+augmentation: none
+training:
+  max_steps: 2
+  per_device_train_batch_size: 4
+  report_to: none
+"""
+
+runner = CliRunner()
+
+
+def call(*arguments):
+    return runner.invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tiny_motion_dataset(tmp_path_factory.mktemp("cli") / "motion")
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli_run")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    result = call("train", data, "-o", folder / "run", "-c", folder / "recipe.yaml", "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    return folder / "run" / "model", json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command):
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+    assert "Example:" in text and f"effvid {command}" in text
+
+
+def test_every_command_is_listed_here():
+    assert sorted(command.name or command.callback.__name__ for command in app.registered_commands) == sorted(COMMANDS)
+
+
+def test_train_reports_the_outcome(trained):
+    folder, outcome = trained
+    assert outcome["steps"] == 2 and Path(outcome["model_dir"]) == folder
+    assert {"config.json", "model.safetensors", "video_preprocessor_config.json"} <= {p.name for p in folder.iterdir()}
+
+
+def test_train_sets_single_values(data, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    result = call(
+        "train", data, "-o", tmp_path / "run", "-c", tmp_path / "recipe.yaml", "--json", "--quiet",
+        "--set", "training.max_steps=1", "--set", "model.embed_dim=12", "--lr", "1e-3",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["steps"] == 1
+    assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["embed_dim"] == 12
+
+
+def test_evaluate_writes_results_picture_and_json(trained, data, tmp_path):
+    result = call(
+        "evaluate", trained[0], data, "--split", "test", "--num-clips", 2, "--num-crops", 1, "--json", "--quiet",
+        "--results", tmp_path / "results.json", "--confusion", tmp_path / "confusion.png", "--model-name", "org/tiny",
+        "--variant", "a variant", "--seed", 3,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    (entry,) = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert entry["model"] == "org/tiny" and entry["variant"] == "a variant" and entry["provenance"]["seed"] == 3
+    assert entry["protocol"]["num_clips"] == 2 and entry["metrics"][0]["n"] == 4
+    assert (tmp_path / "confusion.png").stat().st_size > 5000
+
+
+def test_predict_a_folder_with_a_bad_file(trained, data, tmp_path):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for path in sorted(data.glob("test/*/*.mp4"))[:2]:
+        (videos / path.name).write_bytes(path.read_bytes())
+    (videos / "zz_broken.mp4").write_bytes(b"not a video at all")
+    result = call("predict", videos, "-m", trained[0], "-o", tmp_path / "out.jsonl", "--json", "--quiet", "--top-k", 2)
+    assert result.exit_code == 0, result.output
+    records = json.loads(result.stdout)
+    assert [("error" in record) for record in records] == [False, False, True]
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 3
+
+
+def test_check_fails_on_a_data_set_that_spoils_training(data, tmp_path):
+    assert call("check", data, "--quiet").exit_code == 0
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "x.mp4").write_bytes(b"nonsense")
+    (tmp_path / "b" / "y.mp4").write_bytes(next(data.glob("test/*/*.mp4")).read_bytes())
+    result = call("check", tmp_path, "--quiet", "--picture", tmp_path / "report.png")
+    assert result.exit_code == 1
+    assert "x.mp4" in result.output and (tmp_path / "report.png").stat().st_size > 5000
+
+
+def test_stage_then_a_dry_push(trained, tmp_path, monkeypatch):
+    (tmp_path / "card.yaml").write_text("license: apache-2.0\nsummary: A test.\n")
+    result = call(
+        "stage", trained[0], tmp_path / "staged", "--card", tmp_path / "card.yaml", "--repo-id", "me/tiny", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    files = json.loads(result.stdout)["files"]
+    assert {"README.md", "config.json", "model.safetensors", "modeling_video_focalnet.py"} <= set(files)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = call("push", tmp_path / "staged", "me/tiny")
+    assert result.exit_code == 0, result.output
+    assert "model.safetensors" in result.output
+
+
+@pytest.mark.slow
+def test_verify_runs_a_fresh_interpreter(trained, tmp_path):
+    assert call("stage", trained[0], tmp_path / "staged", "--repo-id", "me/tiny").exit_code == 0
+    result = call("verify", tmp_path / "staged", "--quiet", "--json")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (["predict", "nowhere.mp4", "--model", "no/such/folder"], 1, "effvid: "),
+        (["evaluate", "no_such_folder", "."], 1, "effvid: "),
+        (["train", ".", "-o", "out", "--set", "nonsense"], 1, "section.key=value"),
+        (["convert", "missing.pth", "out"], 1, "missing.pth"),
+        (["predict", "x.mp4"], 2, "--model"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_failures_are_one_line_and_an_exit_code(arguments, exit_code, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(sys, "argv", ["effvid", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == exit_code
+    said_on_stderr = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().err)
+    assert said in said_on_stderr and "Traceback" not in said_on_stderr
+    if exit_code == 1:
+        assert sum(line.startswith("effvid: ") for line in said_on_stderr.splitlines()) == 1
+
+
+def test_the_installed_command_runs():
+    command = Path(sys.executable).with_name("effvid")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == __version__
