@@ -32,7 +32,7 @@ def test_from_the_checkpoint_file_to_the_recorded_logits(case, tmp_path):
     torch.save({"model": load_file(FIXTURES / f"{case}.weights.safetensors"), "epoch": 1}, source)
     arguments = {name: value for name, value in upstream_arguments(case).items() if name in TRACELESS}
     folder = convert_checkpoint(
-        source, tmp_path / "out", num_labels=11, labels=[f"class {i}" for i in range(11)], arguments=arguments
+        source, tmp_path / "out", num_labels=11, id2label=[f"class {i}" for i in range(11)], arguments=arguments
     )
     model = AutoModelForVideoClassification.from_pretrained(folder)
     recorded = load_file(FIXTURES / f"{case}.io.safetensors")
@@ -179,7 +179,7 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_written(tmp_path, chan
     ("options", "message"),
     [
         ({"num_labels": 400}, "has 11 classes, num_labels=400 was asked for"),
-        ({"labels": ["a", "b"]}, "has 11 classes, the labels name 2"),
+        ({"id2label": ["a", "b"]}, "has 11 classes, the labels name 2"),
         ({"model_type": "videomae"}, "No converter for model_type 'videomae'"),
         ({"preset": "tiny"}, "not of preset 'tiny'"),
     ],

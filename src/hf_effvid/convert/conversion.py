@@ -27,7 +27,7 @@ def convert_checkpoint(
     model_type="video_focalnet",
     preset=None,
     num_labels=None,
-    labels=None,
+    id2label=None,
     horizontal_flip_safe=True,
     arguments=None,
 ):
@@ -41,7 +41,7 @@ def convert_checkpoint(
         model_type: Architecture that the file is of, a key of `CONVERTERS`.
         preset: Released size, such as `"tiny"`; found out from the weights when None.
         num_labels: Number of classes to expect; taken from the weights when None.
-        labels: Names of the classes: `{index: name}`, a list, or a CSV file of "id,name".
+        id2label: Names of the classes: `{index: name}`, a list, or a CSV file of "id,name".
         arguments: Arguments of the upstream constructor that leave no trace in the weights and were not the released ones,
             under their upstream names, such as `{"num_frames": 16}`.
         horizontal_flip_safe: False when labels tell left from right, so that training on does not mirror clips.
@@ -63,8 +63,8 @@ def convert_checkpoint(
         state_dict = family.convert_state_dict(upstream)
     except KeyError as error:
         raise CheckpointError(f"{source}: not a {model_type} checkpoint, {error.args[0]}") from error
-    id2label = _names_of_classes(labels, config.num_labels, num_labels, source)
-    config.id2label, config.label2id = id2label, {name: index for index, name in id2label.items()}
+    names = _names_of_classes(id2label, config.num_labels, num_labels, source)
+    config.id2label, config.label2id = names, {name: index for index, name in names.items()}
 
     with torch.device("meta"):
         model = AutoModelForVideoClassification.from_config(config)
