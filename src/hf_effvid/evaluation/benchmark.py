@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .benchmark_budget import as_accuracies
+from .benchmark_budget import as_accuracies, check_budget
 from .benchmark_execution import BenchmarkError, choose_execution, execution_settings
 from .benchmark_measuring import SEED, measure_batch, prepare, with_cpu_memory, with_speedups, with_stages
 from .benchmark_progress import benchmark_progress
@@ -79,6 +79,8 @@ def benchmark(
     names = [variant.name for variant in variants]
     _check(batch_sizes, rounds, baseline, names)
     accuracies = as_accuracies(accuracies, names)
+    if budget_ms is not None:
+        check_budget(budget_ms)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     executions = {v.name: choose_execution(device.type, v.compile, cuda_graph) for v in variants}
     fresh_processes = memory and device.type == "cpu"

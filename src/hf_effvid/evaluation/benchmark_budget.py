@@ -55,6 +55,12 @@ def _as_accuracy(name: str, value) -> Accuracy:
     return Accuracy(value)
 
 
+def check_budget(budget_ms) -> None:
+    """Raises `BenchmarkError` unless it is a positive number."""
+    if isinstance(budget_ms, bool) or not isinstance(budget_ms, (int, float)) or not budget_ms > 0:
+        raise BenchmarkError(f"budget_ms must be a positive number of milliseconds, got {budget_ms!r}.")
+
+
 @dataclass(frozen=True)
 class BudgetChoice:
     """The best setting under a budget.
@@ -85,9 +91,8 @@ def best_under_budget(measurements: Iterable, budget_ms: float, accuracies: Mapp
     Raises:
         BenchmarkError: the budget is not positive, or there is no measurement.
     """
+    check_budget(budget_ms)
     measurements = list(measurements)
-    if isinstance(budget_ms, bool) or not isinstance(budget_ms, (int, float)) or not budget_ms > 0:
-        raise BenchmarkError(f"budget_ms must be a positive number of milliseconds, got {budget_ms!r}.")
     if not measurements:
         raise BenchmarkError("there is nothing to choose from: no measurement succeeded.")
     within = [m for m in measurements if m.latency_ms <= budget_ms]

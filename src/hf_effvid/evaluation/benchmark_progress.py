@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 
 
 @contextlib.contextmanager
@@ -21,11 +22,21 @@ def benchmark_progress(total: int, show: bool | None) -> Iterator[Callable[[str]
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    console = Console(stderr=True)
+    if not console.is_terminal:  # a log: one line per step of the work, not per round
+        yield partial(_say_once, console, set())
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
+    with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
         task = bar.add_task("benchmark", total=total)
 
         def advance(text: str) -> None:
             bar.update(task, advance=1, description=text, refresh=True)
 
         yield advance
+
+
+def _say_once(console, said: set[str], text: str) -> None:
+    if text not in said:
+        said.add(text)
+        console.print(text, markup=False, highlight=False)

@@ -47,7 +47,7 @@ class Measurement:
     latency_ms: float
     latency_p90_ms: float
     throughput_clips_per_s: float
-    times_ms: tuple[tuple[float, ...], ...]
+    times_ms: tuple[tuple[float, ...], ...] = field(repr=False)
     peak_memory_mb: float | None = None
     decode_ms: float | None = None
     preprocess_ms: float | None = None
@@ -140,7 +140,7 @@ class BenchmarkReport:
             )
             for m in shown
         ]
-        kinds = sorted({accuracy.name for accuracy in self.accuracies.values()})
+        kinds = sorted({self.accuracies[m.name].name for m in shown})
         batches = ", ".join(str(size) for size in sorted({m.batch_size for m in shown}))
         return plot_pareto(
             points,
@@ -155,7 +155,10 @@ class BenchmarkReport:
     def describe_machine(self) -> str:
         """Hardware, threads and version of torch in one line."""
         hardware, torch_version = self.provenance.hardware, self.provenance.versions.get("torch")
-        return f"{hardware}, {self.num_threads} threads, torch {torch_version}"
+        return f"{hardware}, {self._threads()}, torch {torch_version}"
+
+    def _threads(self) -> str:
+        return "1 thread" if self.num_threads == 1 else f"{self.num_threads} threads"
 
     def _entry(self, m: Measurement) -> ResultEntry:
         hardware = self.provenance.hardware
@@ -164,22 +167,22 @@ class BenchmarkReport:
         cost = Cost(
             gmacs=m.gmacs or None,
             parameters=m.parameters or None,
-            latency_ms=m.latency_ms,
-            latency_p90_ms=m.latency_p90_ms,
-            throughput_clips_per_s=m.throughput_clips_per_s,
-            peak_memory_mb=m.peak_memory_mb,
+            latency_ms=_rounded(m.latency_ms),
+            latency_p90_ms=_rounded(m.latency_p90_ms),
+            throughput_clips_per_s=_rounded(m.throughput_clips_per_s),
+            peak_memory_mb=_rounded(m.peak_memory_mb),
             batch_size=m.batch_size,
             hardware=hardware,
             dtype=m.dtype,
             decode_included=False,
-            decode_ms=m.decode_ms,
-            preprocess_ms=m.preprocess_ms,
+            decode_ms=_rounded(m.decode_ms),
+            preprocess_ms=_rounded(m.preprocess_ms),
             num_threads=self.num_threads,
             execution=m.execution,
             num_rounds=len(m.times_ms),
             baseline=self.baseline if ratio else None,
-            speedup=ratio.median if ratio else None,
-            speedup_interval=ratio.interval if ratio else None,
+            speedup=_rounded(ratio.median) if ratio else None,
+            speedup_interval=tuple(map(_rounded, ratio.interval)) if ratio else None,
             speedup_interval_method=ratio.method if ratio else None,
         )
         return ResultEntry(
@@ -192,6 +195,11 @@ class BenchmarkReport:
             provenance=replace(self.provenance, dtype=m.dtype, decode_included=False),
             protocol={"num_frames": frames, "size": {"height": height, "width": width}},
             # a newer measurement of the same setting on the same kind of machine replaces this one, any other stands beside it
-            variant=f"batch {m.batch_size}, {m.dtype}, {m.execution}, {self.num_threads} threads, {hardware}",
+            variant=f"batch {m.batch_size}, {m.dtype}, {m.execution}, {self._threads()}, {hardware}",
             notes=self.notes,
         )
+
+
+def _rounded(value: float | None) -> float | None:
+    """Five digits that count: no clock is better than that, and a file of numbers is read by people too."""
+    return None if value is None else float(f"{value:.5g}")

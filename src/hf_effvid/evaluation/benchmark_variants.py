@@ -5,12 +5,12 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from .benchmark_execution import BenchmarkError, NumberType
-from .opening import short_name
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,15 @@ def _as_variant(model) -> BenchmarkVariant:
             raise BenchmarkError(f"expected (name, model), got {model!r}.")
         return BenchmarkVariant(model[0], model[1])
     if isinstance(model, (str, os.PathLike)):
-        path = os.fspath(model)
-        return BenchmarkVariant(short_name(path) if os.path.isdir(path) else path, path)
+        return BenchmarkVariant(_name_of(os.fspath(model)), os.fspath(model))
     saved_as = getattr(getattr(model, "config", None), "name_or_path", "")
-    return BenchmarkVariant(short_name(saved_as) if saved_as else type(model).__name__, model)
+    return BenchmarkVariant(_name_of(saved_as) if saved_as else type(model).__name__, model)
+
+
+def _name_of(path_or_id: str) -> str:
+    """The last part of a folder, whatever its parents say about this machine; a Hub id as it is."""
+    path = Path(path_or_id)
+    return path.resolve().name if path.is_dir() or path.is_absolute() else path_or_id
 
 
 def load_processor(variant: BenchmarkVariant):

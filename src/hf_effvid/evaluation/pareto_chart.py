@@ -105,7 +105,7 @@ def plot_pareto(
         axes.set_title(_plain(title), fontsize=12, loc="left")
     if footnote:
         figure.supxlabel(_plain(footnote), fontsize=7.5, color="#555555", x=0.01, ha="left")
-    _draw_labels(figure, axes, points)
+    _draw_labels(figure, axes, points, budget_ms)
     png, svg = Path(path).with_suffix(".png"), Path(path).with_suffix(".svg")
     png.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(png)
@@ -116,17 +116,20 @@ def plot_pareto(
 
 
 def _set_up_axes(axes, points, budget_ms) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     times = [p.milliseconds for p in points] + ([budget_ms] if budget_ms is not None else [])
     if max(times) > 4 * min(times):  # otherwise the fast ones stick to the left edge
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(lambda value, _: "")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(min(times) / 1.35, max(times) * 1.6)
     else:
         axes.set_xlim(0, max(times) * 1.25)
     ends = [100 * end for p in points for end in (p.accuracy, *(p.interval or ()))]
     margin = max(1.0, 0.14 * (max(ends) - min(ends)))
-    axes.set_ylim(min(ends) - margin, max(ends) + margin)
+    axes.set_ylim(max(min(ends) - margin, -1), min(max(ends) + margin, 101))
     axes.grid(True, color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -151,13 +154,13 @@ def _draw_points(axes, points) -> None:
         )  # fmt: skip
 
 
-def _draw_labels(figure, axes, points) -> None:
+def _draw_labels(figure, axes, points, budget_ms) -> None:
     """Each name next to its point, on the side where it covers least of what is there already."""
     figure.draw_without_rendering()  # from here on the axes stay where they are, so that boxes can be compared
     renderer = figure.canvas.get_renderer()
     inside = axes.get_window_extent(renderer)
-    taken = [_box_around(axes, point) for point in points]
     front = pareto_front(points)
+    taken = [_box_around(axes, point) for point in points] + _line_boxes(axes, front, budget_ms)
     for point in points:
         best = None
         for x, y, align in _LABEL_PLACES:
@@ -184,6 +187,22 @@ def _box_around(axes, point):
     x, bottom = axes.transData.transform((point.milliseconds, 100 * low))
     top = axes.transData.transform((point.milliseconds, 100 * high))[1]
     return Bbox([[x - 9, bottom - 9], [x + 9, top + 9]])
+
+
+def _line_boxes(axes, front, budget_ms) -> list:
+    """Thin boxes along the staircase and the budget, so that no name is crossed out by them."""
+    from matplotlib.transforms import Bbox
+
+    bottom, top = axes.get_ylim()
+    lines = [((budget_ms, bottom), (budget_ms, top))] if budget_ms is not None else []
+    for before, after in zip(front, front[1:], strict=False):
+        corner = (after.milliseconds, 100 * before.accuracy)
+        lines += [((before.milliseconds, corner[1]), corner), (corner, (corner[0], 100 * after.accuracy))]
+    boxes = []
+    for line in lines:
+        (x0, y0), (x1, y1) = axes.transData.transform(line)
+        boxes.append(Bbox([[x0 - 3, y0 - 3], [x1 + 3, y1 + 3]]))
+    return boxes
 
 
 def _overlap(a, b) -> float:

@@ -1,0 +1,176 @@
+"""How a model is run: number types, compiler, CUDA graphs; what needs a GPU is behind the marker, the choice is not."""
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+
+from hf_effvid.evaluation import benchmark_execution
+from hf_effvid.evaluation.benchmark_execution import (
+    BenchmarkError,
+    CudaEventTimer,
+    NumberType,
+    capture_cuda_graph,
+    choose_execution,
+    execution_settings,
+    make_step,
+    make_timer,
+)
+from hf_effvid.evaluation.benchmark_memory import measure_cuda_peak_memory
+from hf_effvid.evaluation.benchmark_timing import WallTimer
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "weights", "autocast"),
+    [
+        ("float32", "float32", torch.float32, None),
+        ("fp32", "float32", torch.float32, None),
+        ("bf16", "bfloat16", torch.bfloat16, None),
+        ("float16", "float16", torch.float16, None),
+        ("bfloat16-autocast", "bfloat16-autocast", torch.float32, torch.bfloat16),
+        ("fp16-autocast", "float16-autocast", torch.float32, torch.float16),
+    ],
+)
+def test_number_types(given, name, weights, autocast):
+    assert NumberType.parse(given) == NumberType(name, weights, autocast)
+
+
+@pytest.mark.parametrize("given", ["int8", "float32-autocast", "", "bf17"])
+def test_unknown_number_types_are_refused(given):
+    with pytest.raises(BenchmarkError, match="unknown dtype"):
+        NumberType.parse(given)
+
+
+@pytest.mark.parametrize(
+    ("device", "compile_mode", "cuda_graph", "expected"),
+    [
+        ("cpu", None, None, "eager"),
+        ("cpu", None, False, "eager"),
+        ("cpu", "default", None, "compile:default"),
+        ("cuda", None, None, "cuda graph"),
+        ("cuda", None, True, "cuda graph"),
+        ("cuda", None, False, "eager"),
+        ("cuda", "reduce-overhead", None, "compile:reduce-overhead"),
+        ("mps", None, None, "eager"),
+    ],
+)
+def test_choice_of_execution(device, compile_mode, cuda_graph, expected):
+    assert choose_execution(device, compile_mode, cuda_graph) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "compile_mode", "cuda_graph", "message"),
+    [
+        ("cpu", "fastest", None, "unknown compile mode 'fastest'"),
+        ("cpu", None, True, "needs a CUDA device, got 'cpu'"),
+        ("cuda", "default", True, "does not go with compile"),
+    ],
+)
+def test_contradictions_are_refused(device, compile_mode, cuda_graph, message):
+    with pytest.raises(BenchmarkError, match=message):
+        choose_execution(device, compile_mode, cuda_graph)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "output"),
+    [("float32", torch.float32), ("bfloat16", torch.bfloat16), ("bfloat16-autocast", torch.bfloat16)],
+)
+def test_a_step_computes_in_the_type_it_names(dtype, output):
+    number_type = NumberType.parse(dtype)
+    model = nn.Linear(4, 2).to(number_type.weights)
+    step, execution, note = make_step(
+        model, {"input": torch.zeros(1, 4, dtype=number_type.weights)}, number_type, "eager"
+    )
+    result = step()
+    assert result.dtype == output and result.is_inference()
+    assert (execution, note) == ("eager", None)
+
+
+def test_a_model_that_no_graph_can_hold_runs_eagerly_and_says_so(monkeypatch):
+    def refuse(step):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(benchmark_execution, "capture_cuda_graph", refuse)
+    step, execution, note = make_step(
+        nn.Linear(4, 2), {"input": torch.zeros(1, 4)}, NumberType.parse("float32"), "cuda graph"
+    )
+    assert execution == "eager" and step().shape == (1, 2)
+    assert note == "no CUDA graph, run eagerly: operation not permitted when stream is capturing"
+
+
+def test_clocks():
+    assert isinstance(make_timer(torch.device("cpu")), WallTimer)
+    assert isinstance(make_timer(torch.device("cuda")), CudaEventTimer)
+
+
+def test_threads_are_given_back():
+    before = torch.get_num_threads()
+    with execution_settings(before + 1, compiling=False):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+    with pytest.raises(BenchmarkError, match="threads must be a positive number, got 0"):
+        with execution_settings(0, compiling=False):
+            pass
+
+
+def test_the_compiler_may_not_give_up_silently():
+    before = torch._dynamo.config.recompile_limit
+    with execution_settings(None, compiling=True):
+        assert torch._dynamo.config.recompile_limit > 1000
+        assert torch._dynamo.config.fail_on_recompile_limit_hit
+    assert torch._dynamo.config.recompile_limit == before
+
+
+@pytest.mark.slow
+def test_more_shapes_than_the_compiler_would_keep():
+    model = nn.Sequential(nn.Linear(4, 4), nn.GELU()).eval()
+    with execution_settings(1, compiling=True):
+        for batch in range(1, 11):
+            inputs = {"input": torch.randn(batch, 4)}
+            step, execution, _ = make_step(model, inputs, NumberType.parse("float32"), "compile:default")
+            with torch.no_grad():
+                torch.testing.assert_close(step(), model(**inputs))
+            assert execution == "compile:default"
+    torch.compiler.reset()
+
+
+@pytest.mark.gpu
+def test_a_replayed_graph_computes_the_same():
+    model = nn.Sequential(nn.Linear(64, 64), nn.GELU()).cuda().eval()
+    inputs = {"input": torch.randn(8, 64, device="cuda")}
+    outputs = []
+
+    def step():
+        with torch.inference_mode():
+            outputs[:] = [model(**inputs)]
+
+    replay = capture_cuda_graph(step)
+    with torch.no_grad():
+        inputs["input"].normal_()
+        replay()
+        torch.testing.assert_close(outputs[0], model(**inputs))
+
+
+@pytest.mark.gpu
+def test_events_time_what_the_device_does():
+    matrix = torch.randn(8192, 8192, device="cuda")
+    timer = make_timer(torch.device("cuda"))
+    timer(lambda: matrix @ matrix)
+    one, ten = timer(lambda: matrix @ matrix), timer(lambda: [matrix @ matrix for _ in range(10)])
+    assert 0 < one < ten
+
+
+@pytest.mark.gpu
+def test_peak_memory_of_one_model_among_others():
+    class Hungry(nn.Module):
+        def forward(self, x):
+            return torch.ones(50_000_000, device=x.device).sum() + x
+
+    gc.collect()
+    neighbour = torch.zeros(100_000_000, device="cuda")
+    inputs = {"x": torch.zeros(1, device="cuda")}
+    model = Hungry()
+    peak = measure_cuda_peak_memory(model, inputs, lambda: model(**inputs))
+    assert 200 <= peak < 215
+    assert neighbour.numel() == 100_000_000
