@@ -266,7 +266,7 @@ def convert(
     source: Annotated[Path, typer.Argument(help="Checkpoint file of the authors (.pth, .pt, .safetensors).")],
     output_dir: Annotated[Path, typer.Argument(help="Folder to write.")],
     model_type: Annotated[str, typer.Option(help="Architecture.")] = "video_focalnet",
-    preset: Annotated[str, typer.Option(help="Size: tiny, small or base.")] = "tiny",
+    preset: Annotated[str | None, typer.Option(help="Released size to insist on: tiny, small or base.")] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV 'id,name' with the class names.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
