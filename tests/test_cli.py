@@ -146,6 +146,8 @@ def test_verify_runs_a_fresh_interpreter(trained, tmp_path):
         (["predict", "nowhere.mp4", "--model", "no/such/folder"], 1, "effvid: "),
         (["evaluate", "no_such_folder", "."], 1, "effvid: "),
         (["train", ".", "-o", "out", "--set", "nonsense"], 1, "section.key=value"),
+        (["train", ".", "-o", "out", "--set", "training.no_such_field=1"], 1, "no_such_field"),
+        (["train", ".", "-o", "out", "--set", "model={model_type: video_focalnet, depths: [0]}"], 1, "depths"),
         (["convert", "missing.pth", "out"], 1, "missing.pth"),
         (["predict", "x.mp4"], 2, "--model"),
         (["nonsense"], 2, "nonsense"),

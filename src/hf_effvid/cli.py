@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from huggingface_hub.errors import StrictDataclassError
 from rich.console import Console
 
 from .version import __version__
@@ -385,7 +386,7 @@ def main() -> None:
         return
     try:
         app()
-    except (ValueError, OSError, ImportError, KeyError) as error:
+    except (ValueError, OSError, ImportError, KeyError, StrictDataclassError) as error:
         text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
         print(f"effvid: {text or type(error).__name__}", file=sys.stderr)
         sys.exit(1)

@@ -468,3 +468,31 @@ def test_torch_export_with_any_batch_size():
     clips = make_clips(batch=5)
     with torch.no_grad():
         torch.testing.assert_close(exported(clips)["logits"], model(clips).logits)
+
+
+# --- without the temporal branch ---
+
+
+def test_without_the_temporal_branch_the_order_of_frames_is_invisible():
+    model, clips = make_model(temporal_encoding="none"), make_clips()
+    with torch.no_grad():
+        outputs, turned = model(clips, output_modulators=True), model(clips.flip(1))
+    torch.testing.assert_close(outputs.logits, turned.logits)
+    assert outputs.temporal_modulators is None and outputs.temporal_gates is None
+    assert len(outputs.spatial_modulators) == 4
+    assert not [name for name, _ in model.named_parameters() if "temporal" in name]
+
+
+def test_the_model_without_the_temporal_branch_trains_and_comes_back(tmp_path):
+    model = make_model(temporal_encoding="none", use_layerscale=True).train()
+    model(make_clips(), labels=torch.tensor([0, 1])).loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    model.save_pretrained(tmp_path)
+    again = VideoFocalNetForVideoClassification.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(make_clips()).logits, model.eval()(make_clips()).logits, rtol=0, atol=0)
+
+
+def test_an_unknown_temporal_encoding_is_refused():
+    with pytest.raises(StrictDataclassError, match="temporal_encoding"):
+        VideoFocalNetConfig(temporal_encoding="sequential-ish")

@@ -73,6 +73,8 @@ class VideoFocalNetConfig(BackboneConfigMixin, PreTrainedConfig):
         focal_levels: Focal levels per stage; 0 leaves the global context alone.
         focal_windows: Kernel size of the first focal level per stage (odd); each further level adds 2. The same in
             space and in time.
+        temporal_encoding: `"parallel"` is the paper's: a temporal branch beside the spatial one. `"none"` leaves it out, for
+            ablations; such a model sees every frame alone and cannot know their order.
         mlp_ratio: Width of the MLP over the channels of the block.
         hidden_dropout_prob: Dropout after the embedding, in the modulation and in the MLP.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0 at the first. Drawn per frame.
@@ -109,6 +111,7 @@ class VideoFocalNetConfig(BackboneConfigMixin, PreTrainedConfig):
     depths: list[int] | tuple[int, ...] = validated_field(_depths, default=(2, 2, 6, 2))
     focal_levels: list[int] | tuple[int, ...] = validated_field(_levels, default=(2, 2, 2, 2))
     focal_windows: list[int] | tuple[int, ...] = validated_field(_windows, default=(3, 3, 3, 3))
+    temporal_encoding: Literal["parallel", "none"] = "parallel"
     mlp_ratio: float | int = validated_field(_positive, default=4.0)
     hidden_dropout_prob: float | int = validated_field(_rate, default=0.0)
     drop_path_rate: float | int = validated_field(_rate, default=0.2)

@@ -20,7 +20,7 @@ class FocalModulation(NamedTuple):
 
     modulated: torch.Tensor
     spatial_modulator: torch.Tensor
-    temporal_modulator: torch.Tensor
+    temporal_modulator: torch.Tensor | None
 
 
 def focal_modulation(
@@ -48,13 +48,18 @@ def focal_modulation(
         spatial_projection, temporal_projection: Callables on (..., C) that turn the gathered context into modulators.
             They are modules and not weights, so that adapters on them take part.
         normalize: Divide the gathered context by L + 1.
+
+    Without a temporal branch (`temporal_context=None`) every frame is alone and there is no temporal modulator.
     """
     spatial = gather_spatial_context(spatial_context, spatial_gates, spatial_kernels)
-    temporal = gather_temporal_context(temporal_context, temporal_gates, temporal_kernels)
     if normalize:
         spatial = spatial / (len(spatial_kernels) + 1)
-        temporal = temporal / (len(temporal_kernels) + 1)
     spatial_modulator = spatial_projection(spatial)
+    if temporal_context is None:
+        return FocalModulation(query * spatial_modulator, spatial_modulator, None)
+    temporal = gather_temporal_context(temporal_context, temporal_gates, temporal_kernels)
+    if normalize:
+        temporal = temporal / (len(temporal_kernels) + 1)
     temporal_modulator = temporal_projection(temporal)
     return FocalModulation(query * spatial_modulator * temporal_modulator, spatial_modulator, temporal_modulator)
 

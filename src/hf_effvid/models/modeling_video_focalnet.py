@@ -44,7 +44,7 @@ class VideoFocalNetModelOutput(ModelOutput):
         reshaped_hidden_states: The same as grids (B, C, T, H, W).
         spatial_modulators, temporal_modulators: With `output_modulators=True`: one (B, T, H, W, C) per block.
         spatial_gates, temporal_gates: With `output_modulators=True`: one (B, T, H, W, L + 1) per block, the global
-            context last.
+            context last. The temporal ones are None with `temporal_encoding="none"`.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
@@ -167,9 +167,11 @@ class VideoFocalNetModulation(nn.Module):
         self.num_levels = num_levels
         self.normalize = config.normalize_modulator
         self.projection_in = nn.Linear(channels, 2 * channels + num_levels + 1)
-        self.projection_in_temporal = nn.Linear(channels, channels + num_levels + 1)
+        self.projection_in_temporal = self.projection_context_temporal = None
+        if config.temporal_encoding == "parallel":
+            self.projection_in_temporal = nn.Linear(channels, channels + num_levels + 1)
+            self.projection_context_temporal = nn.Linear(channels, channels)
         self.projection_context = nn.Linear(channels, channels)
-        self.projection_context_temporal = nn.Linear(channels, channels)
         self.projection_out = nn.Linear(channels, channels)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         if config.use_postln_in_modulation:
@@ -181,22 +183,26 @@ class VideoFocalNetModulation(nn.Module):
         for level in range(num_levels):
             size = window + 2 * level
             self.register_parameter(f"spatial_kernel_{level}", nn.Parameter(torch.empty(channels, 1, size, size)))
-            self.register_parameter(f"temporal_kernel_{level}", nn.Parameter(torch.empty(channels, channels, size)))
+            if self.projection_in_temporal is not None:
+                self.register_parameter(f"temporal_kernel_{level}", nn.Parameter(torch.empty(channels, channels, size)))
 
     @property
     def kernels(self):
-        """Spatial and temporal kernels, level by level."""
+        """Spatial and temporal kernels, level by level; no temporal ones without a temporal branch."""
         spatial = [getattr(self, f"spatial_kernel_{level}") for level in range(self.num_levels)]
-        temporal = [getattr(self, f"temporal_kernel_{level}") for level in range(self.num_levels)]
-        return spatial, temporal
+        if self.projection_in_temporal is None:
+            return spatial, []
+        return spatial, [getattr(self, f"temporal_kernel_{level}") for level in range(self.num_levels)]
 
     def forward(self, hidden_states, grid, output_modulators=False):
         channels = hidden_states.shape[-1]
         sites = hidden_states.unflatten(1, grid)  # (B, T, H, W, C)
         query, context, gates = self.projection_in(sites).split([channels, channels, self.num_levels + 1], dim=-1)
-        temporal_context, temporal_gates = self.projection_in_temporal(sites).split(
-            [channels, self.num_levels + 1], dim=-1
-        )
+        temporal_context = temporal_gates = None
+        if self.projection_in_temporal is not None:
+            temporal_context, temporal_gates = self.projection_in_temporal(sites).split(
+                [channels, self.num_levels + 1], dim=-1
+            )
         spatial_kernels, temporal_kernels = self.kernels
         modulation = focal_modulation(
             query,
@@ -371,7 +377,7 @@ class VideoFocalNetPreTrainedModel(PreTrainedModel):
             else:
                 _init_fan_in(kernel)
         if published:  # convolutions upstream, and initialised as such
-            for projection in (module.projection_context, module.projection_context_temporal):
+            for projection in filter(None, (module.projection_context, module.projection_context_temporal)):
                 _init_torch_default(projection.weight, projection.bias)
 
 
@@ -433,8 +439,8 @@ class VideoFocalNetModel(VideoFocalNetPreTrainedModel):
                 for tokens, grid in zip(hidden_states, grids, strict=True)
             )
         if output_modulators:
-            output.spatial_modulators, output.temporal_modulators, output.spatial_gates, output.temporal_gates = zip(
-                *shown, strict=True
+            output.spatial_modulators, output.temporal_modulators, output.spatial_gates, output.temporal_gates = (
+                tuple(maps) if maps[0] is not None else None for maps in zip(*shown, strict=True)
             )
         return output
 
