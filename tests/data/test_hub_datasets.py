@@ -1,7 +1,7 @@
 """Data sets that come through `datasets`: in memory, saved to disk, parquet with embedded videos, streams."""
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, Video
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, List, Value, Video
 
 from hf_effvid.data.annotations import AnnotationError
 from hf_effvid.data.loading import is_multi_label, label_names, load_video_dataset
@@ -84,6 +84,16 @@ def test_a_stream_with_text_labels_needs_the_names(files):
     wrong = load_video_dataset(stream, class_names=["b"])
     with pytest.raises(AnnotationError, match="'a' is not in `class_names`"):
         list(wrong)
+
+
+def test_a_stream_that_does_not_say_its_columns(files):
+    def rows():
+        for path in files:
+            yield {"mp4": {"bytes": open(path, "rb").read(), "path": None}, "cls": 1}
+
+    stream = load_video_dataset(IterableDataset.from_generator(rows), class_names=["a", "b"])
+    assert label_names(stream) == ["a", "b"]
+    assert [(len(row["video"]["bytes"]) > 1000, row["label"]) for row in stream] == [(True, 1)] * 4
 
 
 @pytest.mark.parametrize(("columns", "role"), [({"text": ["x"], "label": [0]}, "video"), ({"video": ["x"]}, "label")])

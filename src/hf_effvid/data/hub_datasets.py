@@ -55,8 +55,8 @@ def normalize_columns(
         options = (video_column, label_column, names, multi_label, label_separator)
         return type(dataset)({key: normalize_columns(part, *options) for key, part in dataset.items()})
 
-    if dataset.features is None:
-        dataset = _resolve_stream(dataset)
+    if _is_stream(dataset):
+        dataset = _undecoded_stream(dataset)
     video = _column(dataset, video_column, _VIDEO_NAMES, "video")
     label = _column(dataset, label_column, _LABEL_NAMES, "label")
     dataset = _rename(dataset, {video: "video", label: "label"})
@@ -82,9 +82,15 @@ def _to_iterable(loaded):
     return loaded.to_iterable_dataset()
 
 
-def _resolve_stream(dataset):
-    """Learn the columns of a stream from its first examples. Decoding is switched off first: it would need a decoder."""
-    return dataset.decode(False)._resolve_features()
+def _undecoded_stream(dataset):
+    """A stream whose columns are known and not decoded.
+
+    Streams from the Hub decode in threads of their own before a cast of the column has any effect: only `decode(False)`
+    takes that step out.
+    """
+    if dataset.features is None:  # learn the columns from the first examples, of which none is a `Video` then
+        dataset = dataset._resolve_features()
+    return dataset.decode(False)
 
 
 def _column(dataset, wanted: str | None, usual: tuple[str, ...], role: str) -> str:

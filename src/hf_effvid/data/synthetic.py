@@ -60,7 +60,7 @@ REVERSED_CLASS = {
 
 _PALETTE = np.array([[225, 45, 45], [45, 190, 60], [50, 80, 230]], dtype=np.float32)  # red, green, blue: the ring
 _SHAPES = ("bar", "wedge", "missing_slice", "dumbbell")  # none of them looks the same at two angles a step apart
-_RADIUS = (0.11, 0.30)  # of the picture's side
+_RADIUS = (0.18, 0.38)  # of the picture's side; smaller objects drown in the mean over all sites
 _MANIFEST = "motion_dataset.json"
 
 
