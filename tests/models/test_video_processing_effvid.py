@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -352,7 +353,10 @@ processor = AutoVideoProcessor.from_pretrained({str(tmp_path)!r}, trust_remote_c
 assert "transformers_modules" in type(processor).__module__
 assert torch.equal(processor({str(clip_path)!r})["pixel_values"], torch.load({str(tmp_path / "expected.pt")!r}))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
