@@ -192,5 +192,8 @@ def test_a_finished_card_is_taken_and_checked(staged, tmp_path):
     (tmp_path / "card.md").write_text(text.replace("not recorded", "TODO"))
     with pytest.raises(StageError, match="TODO"):
         stage_checkpoint(tiny_model(), tmp_path / "other", tiny_processor(), card=tmp_path / "card.md")
-    with pytest.raises(CardError, match="path of a Markdown file"):
+    (tmp_path / "card.yaml").write_text("title: From a file\nlicense: mit\n")
+    folder = stage_checkpoint(tiny_model(), tmp_path / "yaml", tiny_processor(), card=tmp_path / "card.yaml")
+    assert "# From a file" in (folder / "README.md").read_text()
+    with pytest.raises(CardError, match="path of a .yaml or .md file"):
         stage_checkpoint(tiny_model(), tmp_path / "other", tiny_processor(), card=tmp_path / "no-such-card.md")

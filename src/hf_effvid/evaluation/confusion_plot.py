@@ -42,7 +42,7 @@ def plot_confusion(confusion: np.ndarray, labels: list[str], path: str | os.Path
     if title:
         axes.set_title(_cut(_plain(title), 80), fontsize=11)
     if count <= _MAX_CLASSES_WITH_NAMES:
-        size = 10 if count <= 15 else 8 if count <= 30 else 6
+        size = 10 if count <= 15 else 9 if count <= 30 else 8
         names = [_cut(_plain(label), 24) for label in labels]
         axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
         axes.set_yticks(

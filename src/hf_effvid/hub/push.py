@@ -19,7 +19,7 @@ from .remote_state import RemoteState, read_remote, same_content
 from .stage_files import StagedFile, StageError, file_kind, list_staged_files
 
 
-class PushError(RuntimeError):
+class PushError(OSError):
     """Nothing was published; the message says why and what to do."""
 
 
@@ -112,7 +112,7 @@ def push_checkpoint(
     dry_run: bool = True,
     private: bool = True,
     *,
-    revision: str = "main",
+    revision: str | None = None,
     tag: str | None = None,
     commit_message: str | None = None,
     parent_commit: str | None = None,
@@ -133,7 +133,7 @@ def push_checkpoint(
         repo_id: `"org/name"`.
         dry_run: look, compare and report, but send nothing.
         private: visibility of a repository that has to be created; an existing one keeps its own.
-        revision: branch; created from `main` when missing.
+        revision: branch, default `main`; created from `main` when missing.
         tag: tag to put on the commit.
         commit_message: first line of the commit.
         parent_commit: the commit a dry run reported; refuse to build on any other.
@@ -147,7 +147,7 @@ def push_checkpoint(
         PushConflictError: somebody committed in the meantime.
         PushError: the Hub refused or could not be reached; the repository is unchanged.
     """
-    folder = Path(folder)
+    folder, revision = Path(folder), revision or "main"
     files = list_staged_files(folder)
     card = (folder / "README.md").read_text(encoding="utf-8")
     problems = card_problems(card)

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from ..auto import complete_auto_map
 from ..evaluation.cost import model_cost
 from ..evaluation.results import ResultEntry, ResultsFile
@@ -41,7 +43,8 @@ def stage_checkpoint(
         folder: where to write.
         processor: the model's video processor; default: the one saved with the checkpoint.
         results: numbers for the card: a `ResultsFile`, a path of one, or a list of `ResultEntry`.
-        card: `CardInfo`, a dict of its fields, or a path of a finished card (Markdown), which is taken as it is.
+        card: `CardInfo`, a dict of its fields or a YAML file of them, or a path of a finished card (Markdown), which is
+            taken as it is.
         repo_id: Hub id that the card's examples name; default: the name of the folder.
         overwrite: replace the folder when it already holds a staged checkpoint.
         reference: record reference logits.
@@ -177,9 +180,17 @@ def _card_parts(card) -> tuple[CardInfo, str | None]:
         return card, None
     if isinstance(card, dict):
         return CardInfo.from_dict(card), None
-    if isinstance(card, (str, os.PathLike)) and Path(card).is_file():
-        return CardInfo(), Path(card).read_text(encoding="utf-8")
-    raise CardError(f"card must be a CardInfo, a dict of its fields or the path of a Markdown file, got {card!r}.")
+    if not isinstance(card, (str, os.PathLike)) or not Path(card).is_file():
+        raise CardError(
+            f"card must be a CardInfo, a dict of its fields or the path of a .yaml or .md file, got {card!r}."
+        )
+    text = Path(card).read_text(encoding="utf-8")
+    if Path(card).suffix not in (".yaml", ".yml"):
+        return CardInfo(), text
+    fields = yaml.safe_load(text)
+    if not isinstance(fields, dict):
+        raise CardError(f"{card}: expected the fields of a card, got {type(fields).__name__}.")
+    return CardInfo.from_dict(fields), None
 
 
 def _save_model(model, folder: Path, max_shard_size) -> None:
