@@ -218,6 +218,7 @@ def evaluate(
     name: Annotated[str | None, typer.Option(help="Name of the data set in the results.")] = None,
     model_name: Annotated[str | None, typer.Option(help="Name of the checkpoint in the results.")] = None,
     variant: Annotated[str, typer.Option(help="What distinguishes this run, for the results.")] = "",
+    frame_order: Annotated[str, typer.Option(help="natural, shuffled or reversed: does the order matter?")] = "natural",
     seed: Annotated[int | None, typer.Option(help="Training seed of the checkpoint, for the results.")] = None,
     results: Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend.")] = None,
     confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix to this file.")] = None,
@@ -248,6 +249,7 @@ def evaluate(
         dataset_name=name or Path(data).name,
         split=split,
         predictions_file=predictions,
+        frame_order=frame_order,
         seed=seed,
         progress=_progress(quiet),
     )

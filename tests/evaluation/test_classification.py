@@ -295,3 +295,15 @@ def test_wrong_arguments(model, processor, dataset, change, message):
     arguments = {"model": model, "dataset": dataset, "processor": processor, "progress": False, **change}
     with pytest.raises((TypeError, ValueError), match=message):
         evaluate_classifier(**arguments)
+
+
+def test_the_order_of_frames_can_be_taken_away(model, processor, dataset):
+    natural, shuffled, again, reversed_ = (
+        evaluate_classifier(model, dataset, processor, frame_order=order, progress=False)
+        for order in ("natural", "shuffled", "shuffled", "reversed")
+    )
+    assert "frame_order" not in natural.protocol and shuffled.protocol["frame_order"] == "shuffled"
+    assert np.array_equal(shuffled.scores, again.scores)
+    assert not np.allclose(natural.scores, shuffled.scores) and not np.allclose(natural.scores, reversed_.scores)
+    with pytest.raises(ValueError, match="frame_order"):
+        evaluate_classifier(model, dataset, processor, frame_order="sorted", progress=False)

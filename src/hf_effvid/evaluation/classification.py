@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from ..models.video_processing_effvid import aggregate_views
 from .classification_report import ClassificationReport
-from .clips import RowLoader, describe_source, load_videos, score_views
+from .clips import FRAME_ORDERS, RowLoader, describe_source, load_videos, score_views
 from .cost import model_cost
 from .labels import LabelMap
 from .opening import evaluation_identity, evaluation_mode, load_classifier, open_rows, short_name
@@ -39,6 +39,7 @@ def evaluate_classifier(
     dataset_name: str | None = None,
     split: str | None = None,
     predictions_file: str | os.PathLike | None = None,
+    frame_order: str = "natural",
     seed: int | None = None,
     command: str | None = None,
     progress: bool = True,
@@ -61,6 +62,8 @@ def evaluate_classifier(
         video_column, label_column: names of the columns.
         dataset_name, split: names for the report; default: what the split itself says.
         predictions_file: JSON-lines file with one line per video. An evaluation that was interrupted goes on with it.
+        frame_order: `"natural"`; `"shuffled"` or `"reversed"` show whether the model looks at the order of frames at all. The
+            shuffling depends on the video's row alone.
         seed: recorded as the seed of the run that trained the model; evaluation itself is deterministic.
         command: recorded as the command; default: this process's command line.
         progress: show a progress bar.
@@ -74,15 +77,7 @@ def evaluate_classifier(
         VideoError: an unreadable video under `on_error="raise"`.
         TypeError, ValueError: an argument of the wrong kind.
     """
-    if on_error not in ("record", "raise"):
-        raise ValueError(f'on_error must be "record" or "raise", got {on_error!r}.')
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
-    if isinstance(dataset, (str, os.PathLike)):
-        raise TypeError(
-            f"expected rows with a video and a label, got the path {str(dataset)!r}. "
-            "Load it first: load_video_dataset(path, split=...)."
-        )
+    _check_arguments(dataset, on_error, batch_size, frame_order)
     model, processor = load_classifier(model, processor)
     rows, class_names = open_rows(dataset, video_column, label_column)
     multi_label = model.config.problem_type == "multi_label_classification"
@@ -90,6 +85,8 @@ def evaluate_classifier(
     options = {"multi_view": multi_view, "num_clips": num_clips, "num_crops": num_crops}
     options = {name: value for name, value in options.items() if value is not None}
     protocol = describe_protocol(processor, **options)
+    if frame_order != "natural":
+        protocol["frame_order"] = frame_order
     log = PredictionLog(predictions_file, evaluation_identity(model, protocol, rows, dataset_name, split))
     device = torch.device(device) if device is not None else model.device
 
@@ -101,7 +98,7 @@ def evaluate_classifier(
     with evaluation_mode(model, device), contextlib.closing(log):
         videos = load_videos(
             rows,
-            RowLoader(processor, options, video_column, label_column),
+            RowLoader(processor, options, video_column, label_column, frame_order),
             skip=set(log.done),
             max_videos=max_videos,
             num_workers=num_workers,
@@ -132,6 +129,20 @@ def evaluate_classifier(
             command, seed=seed, dtype=str(model.dtype).removeprefix("torch."), device=device
         ),
     )
+
+
+def _check_arguments(dataset, on_error: str, batch_size: int, frame_order: str) -> None:
+    if on_error not in ("record", "raise"):
+        raise ValueError(f'on_error must be "record" or "raise", got {on_error!r}.')
+    if frame_order not in FRAME_ORDERS:
+        raise ValueError(f"frame_order must be one of {FRAME_ORDERS}, got {frame_order!r}.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
+    if isinstance(dataset, (str, os.PathLike)):
+        raise TypeError(
+            f"expected rows with a video and a label, got the path {str(dataset)!r}. "
+            "Load it first: load_video_dataset(path, split=...)."
+        )
 
 
 def _prediction(video, scores, to_class: LabelMap) -> VideoPrediction:

@@ -9,6 +9,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 
+FRAME_ORDERS = ("natural", "shuffled", "reversed")
+
+
 @dataclass(frozen=True)
 class LoadedVideo:
     """One row of the data set, read.
@@ -36,12 +39,14 @@ class RowLoader:
         processor: video processor with our recipe interface.
         options: keyword arguments of the processor call (`multi_view`, `num_clips`, `num_crops`).
         video_column, label_column: names of the columns.
+        frame_order: one of `FRAME_ORDERS`.
     """
 
     processor: object
     options: dict
     video_column: str
     label_column: str
+    frame_order: str = "natural"
 
     def __call__(self, index: int, row: dict) -> LoadedVideo:
         label, source = row[self.label_column], describe_source(row, index, self.video_column)
@@ -54,7 +59,16 @@ class RowLoader:
             if not is_unreadable(error):
                 raise
             return LoadedVideo(index, source, label, error=error)
-        return LoadedVideo(index, source, label, pixel_values)
+        return LoadedVideo(index, source, label, self._ordered(pixel_values, index))
+
+    def _ordered(self, pixel_values: torch.Tensor, index: int) -> torch.Tensor:
+        """The frames of (V, T, C, H, W) in the order wanted; all views of a video share one permutation."""
+        if self.frame_order == "reversed":
+            return pixel_values.flip(1)
+        if self.frame_order == "shuffled":
+            order = torch.randperm(pixel_values.shape[1], generator=torch.Generator().manual_seed(index))
+            return pixel_values[:, order]
+        return pixel_values
 
 
 def is_unreadable(error: Exception) -> bool:
