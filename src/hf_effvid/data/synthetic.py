@@ -59,9 +59,11 @@ REVERSED_CLASS = {
 """Each class and the one that shows the same frames in reversed order."""
 
 _PALETTE = np.array([[225, 45, 45], [45, 190, 60], [50, 80, 230]], dtype=np.float32)  # red, green, blue: the ring
-_SHAPES = ("bar", "wedge", "missing_slice", "dumbbell")  # none of them looks the same at two angles a step apart
+_SHAPES = ("bar", "wedge", "missing_slice", "dumbbell")
+_MARK = np.array([245, 245, 235], dtype=np.float32)  # a light spot at one end: no object looks the same at two angles
 _RADIUS = (0.18, 0.38)  # of the picture's side; smaller objects drown in the mean over all sites
 _MANIFEST = "motion_dataset.json"
+_DRAWING = 2  # raised when the same request draws other pixels, so that folders written before are written anew
 
 
 def make_motion_dataset(
@@ -111,6 +113,7 @@ def make_motion_dataset(
         "seed": seed,
         "classes": list(classes),
         "noise": noise,
+        "drawing": _DRAWING,
     }
     jobs = [
         (str(_clip_path(root, split, name, number)), name, split, number, size, num_frames, fps, seed, noise)
@@ -171,8 +174,9 @@ def draw_motion_clip(
     track = {part: np.full(num_frames, phase, dtype=np.float32) for part, phase in phases.items()}
     track[motion.part] = (track[motion.part] + motion.sign * turns * time) % 1.0
 
-    cover = _object_cover(shape, track, size)[..., None]
+    cover, mark = _object_cover(shape, track, size)
     color = colors[np.minimum((track["color"] * len(colors)).astype(int), len(colors) - 1)][:, None, None, :]
+    color = color + mark * (_MARK - color)
     clip = background + cover * (color - background)
     clip += noise * rng.standard_normal(clip.shape, dtype=np.float32)
     return np.clip(np.rint(clip), 0, 255).astype(np.uint8)
@@ -217,8 +221,8 @@ def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     return (base + gradient + texture).astype(np.float32)[None]
 
 
-def _object_cover(shape: str, track: Mapping[str, np.ndarray], size: int) -> np.ndarray:
-    """How much of each pixel the object covers, in [0, 1]: float32 (T, size, size)."""
+def _object_cover(shape: str, track: Mapping[str, np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """How much of each pixel the object covers, and how much of that is its mark: float32 (T, size, size, 1) in [0, 1]."""
     pixel = (np.arange(size, dtype=np.float32) + 0.5) / size
     # Distances on the torus: an object that leaves on one side comes in on the other.
     dx = (pixel[None, None, :] - track["x"][:, None, None] + 0.5) % 1.0 - 0.5
@@ -228,8 +232,10 @@ def _object_cover(shape: str, track: Mapping[str, np.ndarray], size: int) -> np.
     cos, sin = np.cos(angle), np.sin(angle)
     u = (cos * dx + sin * dy) / radius  # along the object; the picture's y axis points down, so angles grow clockwise
     v = (cos * dy - sin * dx) / radius
-    distance = _signed_distance(shape, u, v)
-    return np.clip(0.5 - distance * radius * size, 0, 1)
+    mark = np.hypot(u + 0.55, v) - 0.28
+    return tuple(
+        np.clip(0.5 - distance * radius * size, 0, 1)[..., None] for distance in (_signed_distance(shape, u, v), mark)
+    )
 
 
 def _signed_distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
