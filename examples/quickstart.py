@@ -111,7 +111,9 @@ def main() -> None:
     print("\n".join(f"  {path.stat().st_size:>9,} B  {path.name}" for path in sorted(staged.iterdir())))
 
     step(5, "verifying it in a fresh interpreter without hf_effvid")
-    verified = hf_effvid.verify_checkpoint(staged, splits["test"], max_videos=None if args.smoke else 40)
+    verified = hf_effvid.verify_checkpoint(
+        staged, splits["test"], results=ResultsFile([report.to_result_entry()]), max_videos=None if args.smoke else 40
+    )
     print(verified.to_text())
 
     step(6, "classifying a held-out file through pipeline('video-classification')")

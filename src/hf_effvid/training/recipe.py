@@ -91,7 +91,7 @@ def load_recipe(path=None, overrides=()) -> TrainRecipe:
         _apply_override(document, override)
     _refuse_unknown("recipe", document, [f.name for f in fields(TrainRecipe)])
     recipe = TrainRecipe(**document)
-    recipe.training = {name: _as_number(value) for name, value in (recipe.training or {}).items()}
+    recipe.training = {name: _as_meant(name, value) for name, value in (recipe.training or {}).items()}
     _refuse_unknown("training", recipe.training, [f.name for f in fields(EffVidTrainingArguments)])
     return recipe
 
@@ -107,6 +107,11 @@ def _apply_override(document: dict, override: str) -> None:
             place[section] = {}
         place = place[section]
     place[name] = _as_number(yaml.safe_load(text))
+
+
+def _as_meant(name: str, value):
+    """YAML 1.1 also reads `no` as false, but `eval_strategy: no` is a word."""
+    return "no" if name.endswith("_strategy") and value is False else _as_number(value)
 
 
 def _as_number(value):
