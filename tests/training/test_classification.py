@@ -160,6 +160,16 @@ class TestData:
         assert outcome.held_out
         assert (outcome.num_train, outcome.num_validation) == (4, 4)
 
+    def test_without_validation_the_last_weights_are_the_result(self, motion, tmp_path):
+        splits = load_video_dataset(motion)
+        del splits["validation"]
+        outcome = train(small_config(), splits, tmp_path, args={"max_steps": 2}, validation_share=0)
+        assert (outcome.num_train, outcome.num_validation, outcome.metrics) == (8, 0, {})
+        assert outcome.best_checkpoint is None and Path(outcome.model_dir, "config.json").is_file()
+        args = {"max_steps": 1, "early_stopping_patience": 1}
+        with pytest.raises(ValueError, match="needs validation clips"):
+            train(small_config(), splits, tmp_path / "b", args=args, validation_share=0)
+
     def test_hold_out_takes_the_same_share_of_every_class(self):
         keys = ["a"] * 10 + ["b"] * 20 + ["c"]
         stay, held = hold_out(keys, 0.2, seed=0)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
+from transformers.trainer_utils import IntervalStrategy
 
 from ..data import (
     AugmentationConfig,
@@ -23,6 +24,7 @@ from ..data import is_multi_label as has_several_labels
 from . import checkpointing
 from .arguments import EffVidTrainingArguments
 from .class_balance import class_weights, label_matrix, log_prior, sampling_weights
+from .data_order import EpochIndexedDataset
 from .data_splits import training_splits
 from .freezing import freeze
 from .lora import add_lora, is_lora, merge_lora
@@ -84,30 +86,21 @@ def train_classifier(
         NonFiniteError: training diverged, with the block where it began.
     """
     arguments = _arguments(args, output_dir, progress)
-    if arguments.push_to_hub:
-        raise ValueError(
-            "train_classifier does not push: publish its model folder with stage_checkpoint and push_checkpoint, which "
-            "add the card with measured numbers."
-        )
     resume_from = _resume_point(arguments, resume, overwrite)
-    train_rows, validation_rows, held_out = training_splits(data, validation_share, arguments.seed, load_kwargs)
-    names, multi_label = label_names(train_rows), has_several_labels(train_rows)
+    rows = training_splits(data, validation_share, arguments.seed, load_kwargs)
+    names, multi_label = label_names(rows.train), has_several_labels(rows.train)
     if not isinstance(args, EffVidTrainingArguments) and not (args or {}).get("metric_for_best_model"):
         arguments.metric_for_best_model, arguments.greater_is_better = ("mAP" if multi_label else "top1"), True
-    source = model
-    model = open_classifier(source, names, multi_label, arguments.seed, trust_remote_code)
-    processor = open_processor(processor, model, source, trust_remote_code)
+    if rows.validation is None:
+        _without_evaluation(arguments)
+    opened = open_classifier(model, names, multi_label, arguments.seed, trust_remote_code)
+    processor = open_processor(processor, opened, model, trust_remote_code)
     if labels_forbid_flips(names):
         # whoever trains on from this checkpoint must not flip either
         processor.horizontal_flip_safe = False
     augmentation = _augmentation(augmentation, arguments)
-    train, validation = _clip_datasets(
-        train_rows, validation_rows, processor, augmentation, arguments, on_error=on_error, cache=cache
-    )
-    model = _prepare_model(model, arguments)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    num_trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    task, weights = _task(model, train_rows, len(names), processor, arguments)
+    train, validation = _clip_datasets(rows, processor, augmentation, arguments, on_error=on_error, cache=cache)
+    task, weights = _task(_prepare_model(opened, arguments), rows.train, len(names), processor, arguments)
     trainer = EffVidTrainer(
         task,
         args=arguments,
@@ -119,11 +112,22 @@ def train_classifier(
         processing_class=processor,
         callbacks=callbacks,
     )
+    outcome = _run(trainer, resume_from, names, rows.held_out)
+    if progress and trainer.is_world_process_zero():
+        tqdm.write(outcome.summary(), file=sys.stderr)
+    return outcome
+
+
+def _run(trainer, resume_from, names, held_out):
+    """Trains, evaluates what came out, saves it and writes the record of the run."""
+    num_parameters = sum(parameter.numel() for parameter in trainer.task.model.parameters())
+    num_trainable = sum(p.numel() for p in trainer.task.model.parameters() if p.requires_grad)
+    train, validation = (_unwrapped(dataset) for dataset in (trainer.train_dataset, trainer.eval_dataset))
     started = time.monotonic()
     result = trainer.train(resume_from_checkpoint=resume_from)
     seconds = time.monotonic() - started
     metrics = _plain_metrics(trainer.evaluate()) if validation is not None else {}
-    model_dir, adapter_dir = _save(trainer, processor)
+    model_dir, adapter_dir = _save(trainer)
     outcome = TrainOutcome(
         model_dir=str(model_dir),
         best_checkpoint=trainer.state.best_model_checkpoint,
@@ -143,9 +147,7 @@ def train_classifier(
         history=trainer.state.log_history,
     )
     if trainer.is_world_process_zero():
-        outcome.save(Path(arguments.output_dir) / OUTCOME_NAME)
-        if progress:
-            tqdm.write(outcome.summary(), file=sys.stderr)
+        outcome.save(Path(trainer.args.output_dir) / OUTCOME_NAME)
     return outcome
 
 
@@ -155,18 +157,39 @@ def _arguments(args, output_dir, progress):
             raise ValueError(
                 f"args.output_dir={args.output_dir!r} is not output_dir={str(output_dir)!r}; give one folder."
             )
-        return args
+        arguments = args
+    else:
+        arguments = _arguments_for_this_machine(args or {}, output_dir, progress)
+    if arguments.push_to_hub:
+        raise ValueError(
+            "train_classifier does not push: publish its model folder with stage_checkpoint and push_checkpoint, which "
+            "add the card with measured numbers."
+        )
+    return arguments
+
+
+def _arguments_for_this_machine(fields, output_dir, progress):
     cuda = torch.cuda.is_available()
     fields = {
         "bf16": cuda and torch.cuda.is_bf16_supported(),
         "dataloader_pin_memory": cuda,
         "dataloader_num_workers": min(8, (os.cpu_count() or 1) - 1) if cuda else 0,
         "disable_tqdm": not progress,
-        **(args or {}),
+        **fields,
     }
     if fields.get("fp16"):
         fields["bf16"] = False
     return EffVidTrainingArguments(output_dir=str(output_dir), **fields)
+
+
+def _without_evaluation(arguments):
+    """There is nothing to evaluate on, so the last weights are the result."""
+    if arguments.early_stopping_patience:
+        raise ValueError(
+            f"early_stopping_patience={arguments.early_stopping_patience} needs validation clips; add a validation split "
+            "or let validation_share hold some out."
+        )
+    arguments.eval_strategy, arguments.load_best_model_at_end = IntervalStrategy.NO, False
 
 
 def _resume_point(arguments, resume, overwrite):
@@ -193,12 +216,12 @@ def _augmentation(augmentation, arguments):
     return replace(augmentation, **mixing)
 
 
-def _clip_datasets(train_rows, validation_rows, processor, augmentation, arguments, on_error, cache):
+def _clip_datasets(splits, processor, augmentation, arguments, on_error, cache):
     options = {"seed": arguments.seed, "on_error": on_error}
     test_processor = copy.deepcopy(processor)
     test_processor.num_clips, test_processor.num_crops = arguments.num_clips, 1
     datasets = []
-    for rows, train in ((train_rows, True), (validation_rows, False)):
+    for rows, train in ((splits.train, True), (splits.validation, False)):
         if rows is None:
             datasets.append(None)
             continue
@@ -248,9 +271,9 @@ def _task(model, train_rows, num_labels, processor, arguments):
     return task, sampling_weights(matrix) if arguments.balanced_sampling else None
 
 
-def _save(trainer, processor):
+def _save(trainer):
     """Writes the final Hub folder, and with LoRA the adapters alone beside it."""
-    root = Path(trainer.args.output_dir)
+    root, processor = Path(trainer.args.output_dir), trainer.processing_class
     model_dir, adapter_dir = root / MODEL_FOLDER, None
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         # gathered on all processes, written by one
@@ -273,6 +296,10 @@ def _plain_metrics(metrics):
     hidden = ("runtime", "samples_per_second", "steps_per_second", "clips", "model_preparation_time")
     plain = {name.removeprefix("eval_"): value for name, value in metrics.items() if name.startswith("eval_")}
     return {name: value for name, value in plain.items() if name not in hidden}
+
+
+def _unwrapped(dataset):
+    return dataset.dataset if isinstance(dataset, EpochIndexedDataset) else dataset
 
 
 def _skipped(*datasets):

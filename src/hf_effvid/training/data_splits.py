@@ -1,8 +1,24 @@
 """Training and validation rows: the splits of the data set, or a share of each class held out."""
 
 import random
+from dataclasses import dataclass
 
 from ..data import is_multi_label, label_names, load_video_dataset
+
+
+@dataclass(frozen=True)
+class TrainingSplits:
+    """Rows of a run.
+
+    Attributes:
+        train: rows to train on.
+        validation: rows to choose the best checkpoint by, or None.
+        held_out: whether the latter were split off the training rows.
+    """
+
+    train: object
+    validation: object
+    held_out: bool
 
 
 def training_splits(data, validation_share, seed, load_kwargs=None):
@@ -17,7 +33,7 @@ def training_splits(data, validation_share, seed, load_kwargs=None):
         load_kwargs: passed to `load_video_dataset`.
 
     Returns:
-        (training rows, validation rows or None, whether the latter were held out).
+        the `TrainingSplits`.
 
     Raises:
         ValueError: no training split, or splits with different classes.
@@ -34,11 +50,11 @@ def training_splits(data, validation_share, seed, load_kwargs=None):
                 f"The validation split has other classes than the training split: {label_names(validation)} instead of "
                 f"{label_names(train)}."
             )
-        return train, validation, False
+        return TrainingSplits(train, validation, False)
     if validation_share == 0 or not hasattr(train, "select"):
-        return train, None, False
+        return TrainingSplits(train, None, False)
     train_indices, validation_indices = hold_out(label_keys(train), validation_share, seed)
-    return train.select(train_indices), train.select(validation_indices), True
+    return TrainingSplits(train.select(train_indices), train.select(validation_indices), True)
 
 
 def hold_out(keys, share, seed):

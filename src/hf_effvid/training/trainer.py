@@ -7,6 +7,7 @@ Overridden, and why:
 - `training_step`: random draws of the model are a function of (seed, step, process), and the non-finite guard;
 - `create_optimizer`, `_get_train_sampler`, `get_eval_dataloader`: the groups of `optim`, the order of `data_order`;
 - `evaluation_loop`: gathers one record per clip, whatever its shape, and drops what several processes saw twice;
+- `get_batch_samples`, `log`: the share of the time spent waiting for clips, and the task's own terms;
 - `_save`, `_save_checkpoint`, `_load_from_checkpoint`, `_load_best_model`, `train`: the rules of `checkpointing`.
 """
 
@@ -25,6 +26,7 @@ from . import checkpointing
 from .arguments import EffVidTrainingArguments
 from .callbacks import TrainerHooks
 from .data_order import EpochIndexedDataset, EpochSampler, IndexKeepingCollator, mix_seed
+from .data_wait import WaitClock
 from .ema import WeightAverage
 from .gathering import gather_records, stack_records
 from .lora import is_lora
@@ -65,6 +67,7 @@ class EffVidTrainer(Trainer):
         self.sampler = None
         self.micro_step = 0
         self.logged_terms = {}
+        self.wait = WaitClock()
         self.guard = NonFiniteGuard(args.non_finite, args.max_skipped_batches)
         # named on the bare task: FSDP renames and flattens what the optimiser sees later
         self.parameter_rules = parameter_rules(task, args.layer_decay)
@@ -207,8 +210,13 @@ class EffVidTrainer(Trainer):
                 total, count = self.logged_terms.get(name, (0.0, 0))
                 self.logged_terms[name] = (total + value.detach().float(), count + 1)
 
+    def get_batch_samples(self, *args, **kwargs):
+        with self.wait.waiting():
+            return super().get_batch_samples(*args, **kwargs)
+
     def log(self, logs, *args, **kwargs):
         if "loss" in logs:
+            logs["data_wait"] = self.wait.share()
             for name, (total, count) in self.logged_terms.items():
                 logs[name] = float(total) / count
             self.logged_terms = {}
