@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hf_effvid.evaluation import benchmark_execution
+from hf_effvid.evaluation.benchmark import BenchmarkVariant, benchmark
 from hf_effvid.evaluation.benchmark_execution import (
     BenchmarkError,
     CudaEventTimer,
@@ -16,6 +17,7 @@ from hf_effvid.evaluation.benchmark_execution import (
     execution_settings,
     make_step,
     make_timer,
+    resolve_device,
 )
 from hf_effvid.evaluation.benchmark_memory import measure_cuda_peak_memory
 from hf_effvid.evaluation.benchmark_timing import WallTimer
@@ -99,6 +101,12 @@ def test_a_model_that_no_graph_can_hold_runs_eagerly_and_says_so(monkeypatch):
     assert note == "no CUDA graph, run eagerly: operation not permitted when stream is capturing"
 
 
+def test_devices():
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    assert resolve_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def test_clocks():
     assert isinstance(make_timer(torch.device("cpu")), WallTimer)
     assert isinstance(make_timer(torch.device("cuda")), CudaEventTimer)
@@ -150,6 +158,23 @@ def test_a_replayed_graph_computes_the_same():
         inputs["input"].normal_()
         replay()
         torch.testing.assert_close(outputs[0], model(**inputs))
+
+
+@pytest.mark.gpu
+def test_a_benchmark_on_the_gpu():
+    model = nn.Sequential(nn.Linear(64, 64), nn.GELU())
+    variants = [
+        BenchmarkVariant("graph", model, clip_shape=(1, 1, 8, 64)),
+        BenchmarkVariant("half", model, dtype="bfloat16", clip_shape=(1, 1, 8, 64)),
+        BenchmarkVariant("compiled", model, compile="default", clip_shape=(1, 1, 8, 64)),
+    ]
+    # a plain module takes its input by another name than a video model
+    for variant in variants:
+        variant.model.main_input_name = "input"
+    report = benchmark(variants, batch_sizes=(1, 4), rounds=3, device="cuda", stages=False, progress=False)
+    assert [m.execution for m in report.measurements] == ["cuda graph", "cuda graph", "compile:default"] * 2
+    assert all(m.peak_memory_mb > 0 and m.latency_ms > 0 for m in report.measurements)
+    assert next(model.parameters()).device.type == "cpu"
 
 
 @pytest.mark.gpu

@@ -10,12 +10,13 @@ is recorded in the one result format (`to_result_entries`).
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from .benchmark_budget import as_accuracies, check_budget
-from .benchmark_execution import BenchmarkError, choose_execution, execution_settings
+from .benchmark_execution import BenchmarkError, choose_execution, execution_settings, resolve_device
 from .benchmark_measuring import SEED, measure_batch, prepare, with_cpu_memory, with_speedups, with_stages
 from .benchmark_progress import benchmark_progress
 from .benchmark_report import BenchmarkReport, Measurement
@@ -47,8 +48,8 @@ def benchmark(
 ) -> BenchmarkReport:
     """Measures one or several video classifiers on this machine.
 
-    All models are in memory at the same time. A pass goes over random clips of the shape that the model's recipe or
-    configuration names. Milliseconds are those of the model alone; `stages` times decoding and preprocessing beside it.
+    All models are in memory together. A pass goes over random clips of the shape that the model's recipe or configuration
+    names. Milliseconds are those of the model alone; decoding and preprocessing are timed beside it.
 
     Args:
         models: one of, or a list of: Hub id, folder, model, `(name, any of these or a function that gives a model)`,
@@ -75,37 +76,25 @@ def benchmark(
     Raises:
         BenchmarkError: an argument does not make sense, a model does not open or does not take its own clips.
     """
-    variants = [with_defaults(variant, dtype, compile) for variant in as_variants(models)]
+    variants = tuple(with_defaults(variant, dtype, compile) for variant in as_variants(models))
     names = [variant.name for variant in variants]
-    _check(batch_sizes, rounds, baseline, names)
+    _check(batch_sizes, rounds, baseline, names, budget_ms)
     accuracies = as_accuracies(accuracies, names)
-    if budget_ms is not None:
-        check_budget(budget_ms)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    executions = {v.name: choose_execution(device.type, v.compile, cuda_graph) for v in variants}
-    fresh_processes = memory and device.type == "cpu"
-    settings = len(variants) * len(batch_sizes)
-    total = len(variants) + settings * (1 + fresh_processes) + rounds * (len(batch_sizes) + stages)
-    notes = _describe_load(device)
-    with contextlib.ExitStack() as running:
-        advance = running.enter_context(benchmark_progress(total, progress))
-        running.enter_context(execution_settings(threads, any(v.compile for v in variants)))
+    device = resolve_device(device)
+    plan = _Plan(
+        variants=variants,
+        executions={v.name: choose_execution(device.type, v.compile, cuda_graph) for v in variants},
+        batch_sizes=tuple(batch_sizes),
+        rounds=rounds,
+        device=device,
+        video=video,
+        stages=stages,
+        memory=memory,
+    )
+    notes, compiling = _describe_load(device), any(variant.compile for variant in variants)
+    with benchmark_progress(plan.num_steps, progress) as advance, execution_settings(threads, compiling, device):
         num_threads = torch.get_num_threads()
-        with contextlib.ExitStack() as loaded:
-            subjects = []
-            for variant in variants:
-                advance(f"loading {variant.name}")
-                subjects.append(prepare(variant, executions[variant.name], device, loaded, notes))
-            measurements = []
-            for batch_size in batch_sizes:
-                cuda_memory = memory and device.type == "cuda"
-                measurements += measure_batch(subjects, batch_size, rounds, device, cuda_memory, notes, advance)
-            if stages:
-                measurements = with_stages(measurements, subjects, rounds, video, notes, advance)
-            sources = {subject.variant.name: (subject.variant, subject.shape) for subject in subjects}
-            del subjects
-        if fresh_processes:
-            measurements = with_cpu_memory(measurements, sources, num_threads, notes, advance)
+        measurements = _run(plan, num_threads, notes, advance)
     baseline = (baseline or names[0]) if len(names) > 1 else None
     return BenchmarkReport(
         measurements=tuple(with_speedups(measurements, baseline)),
@@ -118,7 +107,54 @@ def benchmark(
     )
 
 
-def _check(batch_sizes, rounds, baseline: str | None, names: list[str]) -> None:
+@dataclass(frozen=True)
+class _Plan:
+    """The checked arguments of a benchmark."""
+
+    variants: tuple[BenchmarkVariant, ...]
+    executions: dict[str, str]
+    batch_sizes: tuple[int, ...]
+    rounds: int
+    device: torch.device
+    video: object
+    stages: bool
+    memory: bool
+
+    @property
+    def fresh_processes(self) -> bool:
+        """Whether memory is measured in processes of its own; a GPU counts for itself."""
+        return self.memory and self.device.type == "cpu"
+
+    @property
+    def num_steps(self) -> int:
+        """Calls of `advance` for the progress bar."""
+        settings = len(self.variants) * len(self.batch_sizes)
+        rounds = self.rounds * (len(self.batch_sizes) + self.stages)
+        return len(self.variants) + settings * (1 + self.fresh_processes) + rounds
+
+
+def _run(plan: _Plan, num_threads: int, notes: list[str], advance: Callable[[str], None]) -> list[Measurement]:
+    """Everything that takes time; the models are gone before their memory is measured in fresh processes."""
+    measurements, subjects = [], []
+    with contextlib.ExitStack() as loaded:
+        for variant in plan.variants:
+            advance(f"loading {variant.name}")
+            subjects.append(prepare(variant, plan.executions[variant.name], plan.device, loaded, notes))
+        cuda_memory = plan.memory and plan.device.type == "cuda"
+        for size in plan.batch_sizes:
+            measurements += measure_batch(subjects, size, plan.rounds, plan.device, cuda_memory, notes, advance)
+        if plan.stages:
+            measurements = with_stages(measurements, subjects, plan.rounds, plan.video, notes, advance)
+    sources = {subject.variant.name: (subject.variant, subject.shape) for subject in subjects}
+    del subjects
+    if plan.fresh_processes:
+        measurements = with_cpu_memory(measurements, sources, num_threads, notes, advance)
+    return measurements
+
+
+def _check(batch_sizes, rounds, baseline: str | None, names: list[str], budget_ms) -> None:
+    if budget_ms is not None:
+        check_budget(budget_ms)
     sizes = list(batch_sizes)
     if not sizes or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
         raise BenchmarkError(f"batch_sizes must be positive numbers of clips, got {batch_sizes!r}.")
@@ -140,4 +176,6 @@ def _describe_load(device: torch.device) -> list[str]:
             notes.append("the machine was busy: trust the ratios, not the milliseconds")
     if device.type == "cuda":
         notes.append(f"float32 matmul precision {torch.get_float32_matmul_precision()!r}")
+    if device.type == "cpu":
+        notes.append(f"instructions {torch.backends.cpu.get_cpu_capability()}")
     return notes

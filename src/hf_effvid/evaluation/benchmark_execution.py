@@ -14,6 +14,7 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-
 _SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _AUTOCAST = "-autocast"
+_CPU = torch.device("cpu")
 
 
 class BenchmarkError(ValueError):
@@ -51,6 +52,15 @@ class NumberType:
         if autocast:
             return cls(base + _AUTOCAST, torch.float32, _DTYPES[base])
         return cls(base, _DTYPES[base])
+
+
+def resolve_device(device=None) -> torch.device:
+    """The device asked for, with its number; by default the current GPU where there is one, else the processor."""
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and device.index is None:
+        # weights know their number, and "cuda" does not equal "cuda:0"
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 def choose_execution(device_type: str, compile_mode: str | None, cuda_graph: bool | None) -> str:
@@ -163,8 +173,8 @@ def make_timer(device: torch.device) -> Callable[[Callable[[], object]], float]:
 
 
 @contextlib.contextmanager
-def execution_settings(threads: int | None, compiling: bool):
-    """Processor threads as asked and, when something is compiled, no limit on its variants; as before afterwards.
+def execution_settings(threads: int | None, compiling: bool, device: torch.device = _CPU):
+    """Threads as asked, `device` the current one, no limit on variants of what is compiled; as before afterwards.
 
     `torch.compile` otherwise gives up silently, and runs eagerly, after eight shapes or models that share a function.
     """
@@ -172,8 +182,9 @@ def execution_settings(threads: int | None, compiling: bool):
         raise BenchmarkError(f"threads must be a positive number, got {threads!r}.")
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
+    current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
     try:
-        with _many_compiled_variants() if compiling else contextlib.nullcontext():
+        with current, _many_compiled_variants() if compiling else contextlib.nullcontext():
             yield
     finally:
         torch.set_num_threads(before)
