@@ -179,3 +179,49 @@ def test_push_to_hub_of_transformers_is_self_contained(hub, staged, clips, tmp_p
     code = STRANGER.format(name="org/plain", revision=None, clips=clips)
     answer = run_python(hub, tmp_path / "stranger", code, with_package=False)
     assert_answers_as(answer, ReferenceLogits.load(reference_path(staged)))
+
+
+TRAIN_AND_PUSH = """
+import torch
+from tests.hub.tiny_checkpoint import tiny_model, tiny_processor
+from tests.training.small_run import RandomClips
+import transformers
+from hf_effvid.training import ClassificationTask, EffVidTrainer, EffVidTrainingArguments
+
+model = tiny_model()
+fields = dict(output_dir="run", push_to_hub=True, hub_model_id={name!r}, hub_private_repo=True, max_steps=2, use_cpu=True,
+              save_strategy="steps", save_steps=2, report_to="none", remove_unused_columns=False, disable_tqdm=True,
+              per_device_train_batch_size=2, dataloader_pin_memory=False)
+clips = RandomClips(num_clips=4, num_classes=4, num_frames=4, size=32)
+clips = [{{k: v for k, v in clips[i].items() if k != "index"}} for i in range(4)]
+if {ours!r}:
+    arguments = EffVidTrainingArguments(**fields)
+    trainer = EffVidTrainer(ClassificationTask(model), args=arguments, train_dataset=clips, processing_class=tiny_processor())
+else:
+    arguments = transformers.TrainingArguments(**fields)
+    trainer = transformers.Trainer(model, arguments, train_dataset=clips, processing_class=tiny_processor())
+trainer.train()
+trainer.push_to_hub()
+import numpy as np
+pixels = torch.from_numpy(np.random.default_rng(2026).standard_normal((1, 4, 3, 32, 32), dtype=np.float32))
+with torch.no_grad():
+    answer = model.eval()(pixel_values=pixels).logits.tolist()
+"""
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["EffVidTrainer", "transformers.Trainer"])
+def test_a_trainer_that_pushes_is_self_contained(hub, clips, tmp_path, ours):
+    name = f"org/trained-{'ours' if ours else 'stock'}"
+    code = TRAIN_AND_PUSH.format(name=name, ours=ours)
+    logits = run_python(hub, tmp_path / "publisher", code, with_package=True)
+    files = hub.files(name)
+    assert {"config.json", "model.safetensors", "video_preprocessor_config.json", "modeling_video_focalnet.py"} <= set(
+        files
+    )
+    assert {"AutoConfig", "AutoModel", "AutoModelForVideoClassification"} <= set(
+        json.loads(files["config.json"])["auto_map"]
+    )
+    answer = run_python(
+        hub, tmp_path / "stranger", STRANGER.format(name=name, revision=None, clips=clips), with_package=False
+    )
+    assert_answers_as(answer, ReferenceLogits((1, 4, 3, 32, 32), 2026, logits))

@@ -4,13 +4,14 @@ import stat
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEVideoProcessor
 
 from hf_effvid import VideoFocalNetForVideoClassification
 from hf_effvid.evaluation.results import Cost, Metric, Provenance, ResultEntry, ResultsFile
 from hf_effvid.hub.card_check import card_problems
 from hf_effvid.hub.card_info import CardError, CardInfo
-from hf_effvid.hub.reference import ReferenceLogits, reference_path
+from hf_effvid.hub.reference import ReferenceLogits, reference_logits, reference_path
 from hf_effvid.hub.stage_files import StageError
 from hf_effvid.hub.staging import stage_checkpoint
 
@@ -197,3 +198,25 @@ def test_a_finished_card_is_taken_and_checked(staged, tmp_path):
     assert "# From a file" in (folder / "README.md").read_text()
     with pytest.raises(CardError, match="path of a .yaml or .md file"):
         stage_checkpoint(tiny_model(), tmp_path / "other", tiny_processor(), card=tmp_path / "no-such-card.md")
+
+
+def test_an_adapter_folder_is_staged_as_an_adapter(tmp_path):
+    base, run = tmp_path / "base", tmp_path / "run"
+    tiny_model().save_pretrained(base)
+    linear = {n.rsplit(".", 1)[-1] for n, m in tiny_model().named_modules() if isinstance(m, torch.nn.Linear)} - {
+        "classifier"
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        lora = LoraConfig(r=2, target_modules=sorted(linear), modules_to_save=["classifier"], init_lora_weights=False)
+        adapter = get_peft_model(VideoFocalNetForVideoClassification.from_pretrained(base), lora)
+    adapter.save_pretrained(run)
+    tiny_processor().save_pretrained(run)
+    with pytest.raises(StageError, match="Hub id of its base model"):
+        stage_checkpoint(run, tmp_path / "stage")
+    folder = stage_checkpoint(run, tmp_path / "stage", card=CardInfo(base_model="org/base"))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "org/base" and config["auto_mapping"] is None
+    assert str(tmp_path) not in (folder / "README.md").read_text()
+    assert ReferenceLogits.load(reference_path(folder)) == reference_logits(adapter, (1, 4, 3, 32, 32))
+    assert not (folder / "config.json").exists()

@@ -17,6 +17,7 @@ def scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["upload_model.py", "upload_all.py", "verify_upload.py"])
 def test_help(name):
     done = subprocess.run([sys.executable, str(SCRIPTS / name), "--help"], capture_output=True, text=True, timeout=600)

@@ -11,7 +11,7 @@ import yaml
 from ..auto import complete_auto_map
 from ..evaluation.cost import model_cost
 from ..evaluation.results import ResultEntry, ResultsFile
-from .adapters import is_adapter, save_adapter
+from .adapters import is_adapter, load_adapter, save_adapter
 from .card_check import card_problems
 from .card_info import CardError, CardInfo
 from .model_card import render_model_card
@@ -120,7 +120,8 @@ def load_checkpoint(model_or_path, processor=None):
     source = model_or_path
     if isinstance(source, (str, os.PathLike)):
         source = os.fspath(source)
-        model = AutoModelForVideoClassification.from_pretrained(source)
+        has_adapter = (Path(source) / "adapter_config.json").is_file()
+        model = load_adapter(source) if has_adapter else AutoModelForVideoClassification.from_pretrained(source)
     else:
         model = getattr(model_or_path, "_orig_mod", model_or_path)  # torch.compile wraps; the wrapper cannot be saved
         source = getattr(model, "name_or_path", None) or None
