@@ -2,7 +2,7 @@
 
     python -m tests.video_corpus.run --sample default|ci|full [--workers 2] [--out results.json] [--table table.md]
 
-A case passes if it gives frames or a typed error, as its catalogue entry says, in under 10 s and 1 GB, and if the worker
+A case passes if it gives frames or a typed error, as its catalogue entry says, in under 10 CPU seconds and 1 GB, and if the worker
 is alive afterwards. A worker that dies or hangs is replaced, and its death is put down to the case it was reading.
 """
 

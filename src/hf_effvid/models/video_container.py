@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .video_errors import VideoEmpty, VideoError, VideoNotReadable, VideoSourceNotAllowed, VideoTooLarge
 from .video_sources import GuardedFile
-from .video_timeline import stream_duration, stream_fps
+from .video_timeline import NATIVE_ERRORS, stream_duration, stream_fps
 
 
 try:
@@ -76,7 +76,7 @@ def native_errors(name):
         raise VideoEmpty(name, "the data end before the first frame", "Copy or download the file again") from error
     except MemoryError as error:
         raise VideoTooLarge(name, f"not enough memory ({error})", "Lower VideoLimits.max_pixels") from error
-    except (OSError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
+    except NATIVE_ERRORS as error:
         found = f"cannot be read as a video ({type(error).__name__}: {str(error)[:200]})"
         raise VideoNotReadable(name, found, "Check that the file plays; it may be damaged or no video") from error
 

@@ -16,7 +16,7 @@ from .video_container import (
 from .video_errors import VideoError, VideoNotReadable, VideoTooLarge
 from .video_pixels import RgbConverter, orientation_of_frame, output_size, resize
 from .video_selection import check_selection, select_frames
-from .video_timeline import read_frame_table
+from .video_timeline import NATIVE_ERRORS, read_frame_table
 
 
 @dataclass
@@ -57,7 +57,7 @@ class VideoFile:
             self.container.seek(stamp, stream=self.stream, backward=True)
         except VideoError:
             raise
-        except (OSError, EOFError, ValueError, OverflowError):
+        except NATIVE_ERRORS:
             return False
         return True
 
@@ -88,7 +88,7 @@ class VideoFile:
                 packet = next(packets, None)
             except VideoError:
                 raise
-            except (OSError, EOFError, ValueError):
+            except NATIVE_ERRORS:
                 self.num_damaged += 1
                 packet = None
             yield from self._decode(packet)
@@ -102,7 +102,7 @@ class VideoFile:
             raise
         except EOFError:
             return
-        except (OSError, ValueError, RuntimeError):
+        except NATIVE_ERRORS:
             self.num_damaged += 1
             return
         for frame in decoded:
@@ -202,6 +202,10 @@ def _assemble(video, info, indices, wanted, notes, times, store, slots):
     return Clip(pixels, times[actual], actual, info, notes, video.num_decoded)
 
 
+_SHORT_JUMP = 4  # frames that are cheaper to decode than a seek and a flushed decoder
+_BLIND_JUMP = 100  # without a list of key frames a jump may land far back
+
+
 def pick_frames(video, table, wanted):
     """Yield (index, frame) for the sorted `wanted` indices, decoding as little as the key frames allow.
 
@@ -213,20 +217,22 @@ def pick_frames(video, table, wanted):
     targets = [int(table.pts[index]) for index in wanted]
     # With estimated time stamps the nearest frame counts, with listed ones only the very frame.
     tolerance = 0 if table.exact else int(table.pts[-1] - table.pts[0]) // max(2 * len(table.pts), 1)
-    position, may_seek = 0, True
+    position, setback, jumped_to = 0, 0, None
     while position < len(wanted):
-        jumped = may_seek and _jump(video, table, targets[position])
-        landed_late, last = False, None
+        jumped_to = _key_before(table, targets[position], setback)
+        jumped = unsettled = jumped_to is not None and video.seek(jumped_to)
+        if jumped_to is not None and not jumped:
+            setback = len(table.pts)  # no seeking in this file: read on from the beginning
+        last = None
         for frame in video.frames() if jumped else video.from_start():
             if frame.pts is None or (last is not None and frame.pts <= last):
                 # Time stamps that do not grow identify nothing: count instead. What was yielded is yielded anew.
                 yield from _pick_by_counting(video, wanted)
                 return
             last = frame.pts
-            if jumped and last > targets[position] + tolerance:
-                landed_late = True
+            if unsettled and last > targets[position] + tolerance:
                 break
-            jumped = False
+            unsettled = False
             while table.exact and targets[position] < last:
                 position += 1  # that frame was not decodable
                 if position == len(wanted):
@@ -236,38 +242,42 @@ def pick_frames(video, table, wanted):
                 position += 1
                 if position == len(wanted):
                     return
-            if may_seek and _worth_a_jump(table, last, targets[position]):
+            if _worth_a_jump(table, last, targets[position], setback, jumped_to):
                 break
         else:
-            return  # the end of the stream
-        if landed_late:
-            may_seek = False
+            if not jumped:
+                return  # the end of the stream
+            unsettled = True
+        if unsettled:
+            # The demuxer landed behind the wanted frame, as transport streams do: aim further back, from now on.
+            setback = 2 * setback + 1
 
 
-def _key_before(table, target):
-    """Return the last key frame at or before a time stamp, or None where none is known."""
-    rank = int(np.searchsorted(table.keys, target, side="right")) - 1
-    return int(table.keys[rank]) if rank >= 0 else None
+def _key_before(table, target, setback):
+    """Return the time stamp to seek to for a frame, or None where the beginning is as good.
+
+    That is the last key frame before it or, with a setback, one so many key frames earlier. Without a list of key
+    frames it is the frame itself (the demuxer knows what lies before), or one so many tens of frames earlier.
+    """
+    if table.exact:
+        rank = int(np.searchsorted(table.keys, target, side="right")) - 1 - setback
+        target = int(table.keys[rank]) if rank >= 0 else None
+    elif setback:
+        rank = int(np.searchsorted(table.pts, target)) - 10 * setback
+        target = int(table.pts[rank]) if rank >= 0 else None
+    return target if target is not None and target > int(table.pts[0]) else None
 
 
-def _worth_a_jump(table, last, target):
-    """Whether a key frame lies so far ahead of the last decoded frame that jumping saves decoding."""
-    if not table.exact:
-        return int(np.searchsorted(table.pts, target)) - int(np.searchsorted(table.pts, last)) > _BLIND_JUMP
-    key = _key_before(table, target)
-    if key is None or key <= last:
+def _worth_a_jump(table, last, target, setback, jumped_to):
+    """Whether a key frame lies so far ahead of the last decoded frame that jumping saves decoding.
+
+    Never twice to the same place: a demuxer that lands earlier than asked would otherwise do so forever.
+    """
+    key = _key_before(table, target, setback)
+    if key is None or key <= last or (jumped_to is not None and key <= jumped_to):
         return False
-    return int(np.searchsorted(table.pts, key)) - int(np.searchsorted(table.pts, last)) > _SHORT_JUMP
-
-
-_SHORT_JUMP = 4  # frames that are cheaper to decode than a seek and a flushed decoder
-_BLIND_JUMP = 100  # without a list of key frames a jump may land far back
-
-
-def _jump(video, table, target):
-    """Seek to the key frame before `target`. Returns False where starting at the beginning is as good, or needed."""
-    key = _key_before(table, target) if table.exact else target
-    return key is not None and key > int(table.pts[0]) and video.seek(key)
+    skipped = int(np.searchsorted(table.pts, key)) - int(np.searchsorted(table.pts, last))
+    return skipped > (_SHORT_JUMP if table.exact else _BLIND_JUMP)
 
 
 def _pick_by_counting(video, wanted):

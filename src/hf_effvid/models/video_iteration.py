@@ -70,14 +70,17 @@ def _on_the_clock(timed, start, end, target_fps):
             if seconds >= start - 1e-6:
                 yield seconds, frame
         return
-    tick, shown = 0, None
+    tick, shown, until = 0, None, 0.0
     for seconds, frame in timed:
-        while shown is not None and start + tick / target_fps < min(seconds - 1e-6, stop - 1e-6):
+        while shown is not None and start + tick / target_fps < min(seconds, stop) - 1e-6:
             yield start + tick / target_fps, shown
             tick += 1
         if seconds >= stop - 1e-6:
             return
+        # The last frame stays on display for its own duration, or as long as the one before it.
+        lasting = float((getattr(frame, "duration", None) or 0) * (frame.time_base or 0))
+        until = seconds + (lasting or (seconds - until if shown is not None else 0.0))
         shown = frame
-        last = seconds
-    if shown is not None and start + tick / target_fps <= last + 1e-6:
+    while shown is not None and start + tick / target_fps < min(until, stop) - 1e-6:
         yield start + tick / target_fps, shown
+        tick += 1

@@ -163,7 +163,7 @@ def read_decoder(decoder, limits, size=None, **selection):
             pixels[slot] = resize(frame, height, width)
             times[slot] = seconds - info.start_time
     order = np.searchsorted(wanted, indices)
-    return Clip(pixels[order], times[order], indices, info, notes, len(wanted))
+    return Clip(pixels[order], times[order], indices, info, notes)
 
 
 def decoder_frames(decoder, wanted, info):

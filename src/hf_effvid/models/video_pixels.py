@@ -83,7 +83,7 @@ class RgbConverter:
     def __call__(self, frame):
         if frame.format.name == "rgb24":
             return frame.to_ndarray()
-        if not _interpolates_chroma(frame):
+        if not (_interpolates_chroma(frame) or frame.interlaced_frame):
             return frame.reformat(format="rgb24", interpolation="BICUBIC", threads=1).to_ndarray()
         key = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
         if key != self._key:

@@ -64,7 +64,7 @@ class DecodedVideo:
         indices: Frame number of each, in order of presentation.
         info: What the container holds.
         notes: What the caller may want to know: repeated frames, damage, a change of size.
-        num_decoded: How many frames were decoded to get these.
+        num_decoded: How many frames PyAV decoded to get these; 0 if it was not PyAV that decoded.
     """
 
     frames: torch.Tensor
@@ -105,7 +105,7 @@ def read_video(
             sources; frames in memory and decoder objects are taken as they are).
         allow_remote: Whether http(s) URLs may be downloaded.
         sampler: Callable from the `VideoInfo` of the part to frame indices that count from the start of the part.
-        backend: "pyav", "torchcodec", or "auto" (PyAV: the same frames on every machine).
+        backend: "pyav", "torchcodec" (optional; the same frames), or "auto" (PyAV, which is always there).
 
     Returns:
         A `DecodedVideo`.

@@ -41,16 +41,17 @@ def download(url, limits, allow_remote):
     end = time.monotonic() + limits.timeout
     hop = url
     for _ in range(MAX_REDIRECTS + 1):
-        connection, target = _connect(hop, url, end)
+        connection, target = _prepare(hop, url, end)
         try:
-            response = _request(connection, target, url)
+            connection.request("GET", target, headers={"User-Agent": "hf_effvid", "Accept-Encoding": "identity"})
+            response = connection.getresponse()
             if response.status in _REDIRECTS:
                 hop = urljoin(hop, response.getheader("Location") or "")
                 continue
             if response.status != 200:
                 found = f"the server answered {response.status} {response.reason}"
                 raise VideoNotFound(url, found, "Check the URL")
-            return _read_body(response, url, limits, end, connection)
+            return _read_body(response, url, limits, end, connection.socket)
         except TimeoutError:
             raise _timeout(url, limits) from None
         except (OSError, http.client.HTTPException) as error:
@@ -64,7 +65,7 @@ def resolve_public(host, port, url):
     """Return one address of `host`, after checking that all of them are globally routable."""
     try:
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+    except (OSError, UnicodeError, ValueError) as error:
         raise VideoNotFound(url, f"host {host!r} cannot be resolved ({error})", "Check the URL") from None
     addresses = [answer[4][0] for answer in answers]
     for address in addresses:
@@ -89,21 +90,23 @@ def is_public(address):
     return ip.is_global
 
 
-def _connect(hop, url, end):
-    parts = urlsplit(hop)
+def _prepare(hop, url, end):
+    """Check one hop and return (connection that is not open yet, request target)."""
+    try:
+        parts = urlsplit(hop)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise VideoSourceNotAllowed(url, f"a malformed URL {hop!r} ({error})", "Check the URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise VideoSourceNotAllowed(url, f"a redirect to {hop!r}", "Only http and https URLs are followed")
     if parts.username is not None or parts.password is not None:
         raise VideoSourceNotAllowed(url, "a URL with credentials", "Download the file first")
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        raise VideoSourceNotAllowed(url, f"a URL with a bad port ({hop!r})", "Check the URL") from None
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if any(not 33 <= ord(letter) <= 126 for letter in target):
+        raise VideoSourceNotAllowed(url, "a URL with unescaped characters", "Percent-encode it")
     address = resolve_public(parts.hostname, port, url)
     seconds = max(end - time.monotonic(), 0.001)
-    connection = _PinnedConnection(parts.hostname, port, address, parts.scheme == "https", seconds)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return connection, target
+    return _PinnedConnection(parts.hostname, port, address, parts.scheme == "https", seconds), target
 
 
 class _PinnedConnection(http.client.HTTPConnection):
@@ -113,32 +116,28 @@ class _PinnedConnection(http.client.HTTPConnection):
         super().__init__(host, port, timeout=seconds)
         self._address = address
         self._tls = tls
+        self.default_port = 443 if tls else 80  # what the Host header leaves out
+        self.socket = None
 
     def connect(self):
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._tls:
             self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+        self.socket = self.sock  # http.client forgets its own while the body is still to be read
 
 
-def _request(connection, target, url):
-    if any(ord(letter) < 33 or ord(letter) > 126 for letter in target):
-        raise VideoSourceNotAllowed(url, "a URL with unescaped characters", "Percent-encode it")
-    connection.request("GET", target, headers={"User-Agent": "hf_effvid", "Accept-Encoding": "identity"})
-    return connection.getresponse()
-
-
-def _read_body(response, url, limits, end, connection):
-    declared = response.getheader("Content-Length")
-    if declared is not None and declared.isdigit() and int(declared) > limits.max_download_bytes:
-        raise _too_large(url, f"{declared} bytes", limits)
+def _read_body(response, url, limits, end, connected):
+    declared = response.getheader("Content-Length") or ""
+    expected = int(declared) if declared.isdigit() else None
+    if expected is not None and expected > limits.max_download_bytes:
+        raise _too_large(url, f"{expected} bytes", limits)
     chunks, total = [], 0
     while True:
         seconds = end - time.monotonic()
         if seconds <= 0:
             raise _timeout(url, limits)
         # Each wait is bounded by what is left of the whole budget: a server that drips bytes gains nothing.
-        if connection.sock is not None:
-            connection.sock.settimeout(seconds)
+        connected.settimeout(seconds)
         chunk = response.read1(_CHUNK)
         if not chunk:
             break
@@ -146,8 +145,8 @@ def _read_body(response, url, limits, end, connection):
         if total > limits.max_download_bytes:
             raise _too_large(url, f"more than {limits.max_download_bytes} bytes", limits)
         chunks.append(chunk)
-    if declared is not None and declared.isdigit() and total < int(declared):
-        raise VideoNotReadable(url, f"the download ended after {total} of {declared} bytes", "Try again")
+    if expected is not None and total < expected:
+        raise VideoNotReadable(url, f"the download ended after {total} of {expected} bytes", "Try again")
     return b"".join(chunks)
 
 

@@ -7,6 +7,16 @@ import numpy as np
 from .video_errors import VideoEmpty, VideoError, VideoTooLarge
 
 
+try:
+    import av
+except Exception:  # PyAV raises more than ImportError when a bundled library does not fit the system
+    av = None
+
+# What PyAV raises for damaged data: its own errors (most are also OSError or ValueError, "not implemented" is neither).
+NATIVE_ERRORS = (OSError, EOFError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError)
+if av is not None:
+    NATIVE_ERRORS += (av.error.FFmpegError,)
+
 # Above this size the packets are not listed: counting a feature film would read gigabytes to answer one clip.
 MAX_SCAN_BYTES = 256 * 2**20
 
@@ -81,7 +91,7 @@ def read_frame_table(container, stream, opened, limits, deadline):
                 raise VideoTooLarge(opened.name, found, "Raise VideoLimits.max_decoded_frames")
     except VideoError:
         raise
-    except (OSError, EOFError, ValueError):
+    except NATIVE_ERRORS:
         pass  # a damaged tail: what was listed so far is what can be read
     if not pts:
         raise VideoEmpty(opened.name, "a video stream without frames", "Check that the file plays")

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from .video_container import native_errors
-from .video_decoding import SELECTION, Clip, allocate, probe
+from .video_decoding import SELECTION, Clip, allocate, probe, read_clip
 from .video_errors import VideoNotReadable
 from .video_memory import decoder_frames
 from .video_pixels import Orientation, output_size, resize
@@ -30,11 +30,13 @@ def load_decoder_class(name):
 def read_with_torchcodec(opened, limits, deadline, size=None, **selection):
     """Do what `read_clip` does, decoding with torchcodec.
 
-    The frames, their time stamps and their order are those of PyAV: torchcodec is only asked for frame numbers, and
-    what it does not know (mirrored display matrices) is put right here.
+    The frames, their time stamps and their order are those of PyAV: torchcodec is only asked for frame numbers, what it
+    does not know (mirrored display matrices) is put right, and where it fails or answers with another frame than the
+    one asked for (some transport streams), PyAV reads the file and a note says so.
 
     Raises:
-        VideoNotReadable: if torchcodec cannot be loaded, or not read the file.
+        VideoNotReadable: if torchcodec cannot be loaded.
+        VideoError: as `read_clip`.
     """
     decoder_class = load_decoder_class(opened.name)
     check_selection(**{name: selection.get(name) for name in SELECTION})
@@ -43,27 +45,30 @@ def read_with_torchcodec(opened, limits, deadline, size=None, **selection):
     video.close()
     indices, notes = select_frames(info, table.times, **selection)
     wanted = sorted(set(indices))
-    with native_errors(opened.name):
-        opened.file.seek(0)
-        # An absolute path: FFmpeg takes what looks like `name:` for a protocol.
-        source = opened.file.read() if opened.path is None else os.path.abspath(opened.path)
-        decoder = decoder_class(source, stream_index=stream_index, dimension_order="NHWC", num_ffmpeg_threads=1)
-        if len(decoder) != len(table.pts):
-            found = f"torchcodec counts {len(decoder)} frames, PyAV {len(table.pts)}"
-            raise VideoNotReadable(opened.name, found, "Use backend='pyav'")
-        turn = _correction(decoder, orientation)
-        height, width = output_size(info.height, info.width, size)
-        pixels = allocate(len(wanted), height, width, len(indices), opened.name, limits)
-        for slot, (frame, _) in enumerate(_bounded(decoder_frames(decoder, wanted, info), deadline)):
-            pixels[slot] = resize(turn(frame), height, width)
+    height, width = output_size(info.height, info.width, size)
+    pixels = allocate(len(wanted), height, width, len(indices), opened.name, limits)
+    try:
+        with native_errors(opened.name):
+            opened.file.seek(0)
+            # An absolute path: FFmpeg takes what looks like `name:` for a protocol.
+            source = opened.file.read() if opened.path is None else os.path.abspath(opened.path)
+            decoder = decoder_class(source, stream_index=stream_index, dimension_order="NHWC", num_ffmpeg_threads=1)
+            turn = _correction(decoder, orientation)
+            for slot, (frame, seconds) in enumerate(decoder_frames(decoder, wanted, info)):
+                deadline.check()
+                _check_time(seconds, table.times[wanted[slot]] + info.start_time, opened.name)
+                pixels[slot] = resize(turn(frame), height, width)
+    except VideoNotReadable as error:
+        clip = read_clip(opened, limits, deadline, size=size, indices=indices)
+        clip.notes[:0] = [*notes, f"decoded with PyAV, because torchcodec failed: {error.found}"]
+        return clip
     order = np.searchsorted(wanted, indices)
-    return Clip(pixels[order], table.times[indices], indices, info, notes, len(wanted))
+    return Clip(pixels[order], table.times[indices], indices, info, notes)
 
 
-def _bounded(frames, deadline):
-    for frame in frames:
-        deadline.check()
-        yield frame
+def _check_time(seconds, expected, name):
+    if abs(seconds - expected) > 1e-3:
+        raise VideoNotReadable(name, f"asked for the frame at {expected:.3f} s, got the one at {seconds:.3f} s")
 
 
 def _correction(decoder, orientation):
