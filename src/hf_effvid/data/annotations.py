@@ -112,9 +112,10 @@ def resolve_inside(path: str, root: Path, source: str, allow_outside_root: bool 
         raise AnnotationError(
             source, f"{path[:120]!r} is not a local path", "Download the file and list where it lies."
         )
-    candidate = path if os.path.exists(os.path.join(root, path)) else path.replace("\\", "/")
+    if "\\" in path and not os.path.exists(os.path.join(root, path)):
+        path = path.replace("\\", "/")  # a list written on Windows
     root_text = os.path.abspath(root)
-    resolved = os.path.abspath(os.path.join(root_text, candidate))
+    resolved = os.path.abspath(os.path.join(root_text, path))
     outside = os.path.commonpath([root_text, resolved]) != root_text
     if not allow_outside_root and (outside or resolved == root_text):
         raise AnnotationError(

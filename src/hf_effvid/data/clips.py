@@ -109,7 +109,7 @@ class ClipDataset(Dataset):
                 continue
             try:
                 return self._read(row_index)
-            except VideoError as found:
+            except (VideoError, OSError) as found:  # OSError: the file system itself failed
                 if self.on_error == "raise":
                     raise
                 error = found
@@ -216,7 +216,7 @@ class StreamingClipDataset(IterableDataset):
         for index, row in enumerate(self.dataset):
             try:
                 pixels = self.reader(row, derive_seed(self.seed, epoch, stream_key(row)))
-            except VideoError as error:
+            except (VideoError, OSError) as error:
                 if self.on_error == "raise":
                     raise
                 self._num_skipped += 1
@@ -256,7 +256,7 @@ def _classes(dataset, class_names) -> tuple[list[str], bool]:
     return list(class_names or ()), isinstance(first, (list, tuple))
 
 
-def _kind(error: VideoError) -> str:
+def _kind(error: Exception) -> str:
     return next((c.__name__ for c in type(error).__mro__ if c.__name__ in ERROR_TYPES), "VideoError")
 
 
