@@ -14,7 +14,7 @@ from hf_effvid.data.synthetic import tiny_motion_dataset
 from hf_effvid.version import __version__
 
 
-COMMANDS = ("predict", "check", "train", "evaluate", "convert", "stage", "verify", "push")
+COMMANDS = ("predict", "check", "train", "evaluate", "bench", "convert", "stage", "verify", "push")
 RECIPE = """
 model:
   model_type: video_focalnet
@@ -131,6 +131,17 @@ def test_stage_then_a_dry_push(trained, tmp_path, monkeypatch):
     result = call("push", tmp_path / "staged", "me/tiny")
     assert result.exit_code == 0, result.output
     assert "model.safetensors" in result.output
+
+
+def test_bench_prints_costs(trained, tmp_path):
+    result = call(
+        "bench", trained[0], "--rounds", 2, "--no-memory", "--threads", 1, "--json", "--quiet",
+        "--results", tmp_path / "results.json", "--budget-ms", 1000,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    (entry,) = json.loads(result.stdout)["results"]
+    assert entry["cost"]["parameters"] == trained[1]["num_parameters"] and entry["cost"]["latency_ms"] > 0
+    assert json.loads((tmp_path / "results.json").read_text())["results"] == [entry]
 
 
 @pytest.mark.slow

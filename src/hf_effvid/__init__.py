@@ -28,6 +28,7 @@ _PUBLIC_NAMES = {
     "make_motion_dataset": "data.synthetic",
     "train_classifier": "training.classification",
     "evaluate_classifier": "evaluation.classification",
+    "benchmark": "evaluation.benchmark",
     "stage_checkpoint": "hub.staging",
     "verify_checkpoint": "hub.verify",
     "push_checkpoint": "hub.push",

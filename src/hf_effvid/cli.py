@@ -218,7 +218,9 @@ def evaluate(
     name: Annotated[str | None, typer.Option(help="Name of the data set in the results.")] = None,
     model_name: Annotated[str | None, typer.Option(help="Name of the checkpoint in the results.")] = None,
     variant: Annotated[str, typer.Option(help="What distinguishes this run, for the results.")] = "",
-    frame_order: Annotated[str, typer.Option(help="natural, shuffled or reversed: does the order matter?")] = "natural",
+    frame_order: Annotated[
+        str, typer.Option(help="natural, shuffled or reversed: does the order matter?")
+    ] = "natural",
     seed: Annotated[int | None, typer.Option(help="Training seed of the checkpoint, for the results.")] = None,
     results: Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend.")] = None,
     confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix to this file.")] = None,
@@ -262,6 +264,59 @@ def evaluate(
         _print_json(report.to_dict())
     else:
         print(report.to_text())
+
+
+@app.command()
+def bench(
+    models: Annotated[list[str], typer.Argument(help="Folders or Hub ids of Hugging Face video classifiers.")],
+    batch_sizes: Annotated[str, typer.Option(help="Comma-separated clips per forward pass.")] = "1",
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; 6 or more give a 95 % interval.")] = 10,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or bfloat16-autocast.")] = "float32",
+    compile: Annotated[str | None, typer.Option(help="torch.compile mode, such as default or max-autotune.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU if there is one.")] = None,
+    video: Annotated[str | None, typer.Option(help="Video whose decoding is timed; default: a generated one.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Model that speed-ups are relative to; default: the first.")
+    ] = None,
+    budget_ms: Annotated[float | None, typer.Option(help="Name the best setting within so many milliseconds.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw the Pareto chart (PNG and SVG) to this file.")] = None,
+    no_memory: Annotated[bool, typer.Option("--no-memory", help="Do not measure memory in fresh processes.")] = False,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure parameters, multiply-accumulates, latency, throughput and memory of models on this machine.
+
+    Example: `effvid bench run/model MCG-NJU/videomae-base-finetuned-kinetics --batch-sizes 1,8 --budget-ms 50`
+    """
+    from .evaluation.benchmark import benchmark
+    from .evaluation.results import ResultsFile, add_results
+
+    report = benchmark(
+        models,
+        batch_sizes=tuple(int(size) for size in batch_sizes.split(",")),
+        rounds=rounds,
+        threads=threads,
+        dtype=dtype,
+        compile=compile,
+        device=device,
+        video=video,
+        baseline=baseline,
+        budget_ms=budget_ms,
+        memory=not no_memory,
+        progress=_progress(quiet),
+    )
+    if results is not None:
+        add_results(results, report.to_result_entries())
+    if chart is not None:
+        report.plot_pareto(chart)
+    if as_json:
+        _print_json(ResultsFile(report.to_result_entries()).to_dict())
+        return
+    Console().print(report.to_table())
+    if budget_ms is not None:
+        print(report.best_under_budget(budget_ms).reason)
 
 
 @app.command()
