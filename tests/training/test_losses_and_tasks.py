@@ -219,6 +219,7 @@ class TestMetrics:
 
     def test_a_broken_model_scores_nothing(self):
         assert single_label_metrics(torch.full((2, 3), float("nan")), torch.tensor([0, 1]))["top1"] == 0.0
+        assert multi_label_metrics(torch.full((2, 3), float("nan")), torch.ones(2, 3))["mAP"] == 0.0
 
     def test_multi_label(self):
         labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])

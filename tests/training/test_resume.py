@@ -61,7 +61,7 @@ class TestKilled:
         ("step", "options"),
         [
             (5, {"max_steps": 8}),
-            (4, {"max_steps": 8, "save_steps": 4, "eval_strategy": "steps", "eval_steps": 1}),
+            (5, {"max_steps": 8, "save_steps": 4, "eval_strategy": "steps", "eval_steps": 1}),
             (4, {"max_steps": 6, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 1}),
             (5, {"max_steps": 8, "dataloader_num_workers": 2, "dataloader_persistent_workers": True}),
         ],

@@ -40,5 +40,7 @@ def multi_label_metrics(logits, labels, threshold=0.5):
         threshold: probability above which a class counts as predicted.
     """
     scores, targets = logits.sigmoid().numpy(), labels.numpy() > 0.5
+    if not np.isfinite(scores).all():
+        return {"mAP": 0.0, "micro_f1": 0.0}
     metrics = {"mAP": mean_average_precision(scores, targets), "micro_f1": micro_f1(scores > threshold, targets)}
     return {name: 0.0 if math.isnan(value) else value for name, value in metrics.items()}
