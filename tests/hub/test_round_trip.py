@@ -190,7 +190,7 @@ from hf_effvid.training import ClassificationTask, EffVidTrainer, EffVidTraining
 
 model = tiny_model()
 fields = dict(output_dir="run", push_to_hub=True, hub_model_id={name!r}, hub_private_repo=True, max_steps=2, use_cpu=True,
-              save_strategy="steps", save_steps=2, report_to="none", remove_unused_columns=False, disable_tqdm=True,
+              save_strategy="steps", save_steps=2, eval_strategy="no", report_to="none", remove_unused_columns=False, disable_tqdm=True,
               per_device_train_batch_size=2, dataloader_pin_memory=False)
 clips = RandomClips(num_clips=4, num_classes=4, num_frames=4, size=32)
 clips = [{{k: v for k, v in clips[i].items() if k != "index"}} for i in range(4)]

@@ -108,6 +108,11 @@ def test_files_and_card_are_part_of_it(copy):
     assert failed(report) == {"files", "card"}
 
 
+def test_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither a folder nor a repository"):
+        verify_checkpoint(tmp_path / "no such folder")
+
+
 def claim(successes: int, n: int) -> ResultEntry:
     return ResultEntry(
         task="video-classification",
