@@ -115,6 +115,22 @@ class TestSources:
         assert probe_video(decoder).num_frames == 24
         assert len(list(iterate_video(decoder, target_fps=2))) == 4
 
+    @pytest.mark.parametrize("decode", [False, True])
+    def test_a_video_column_of_datasets(self, data, expected, tmp_path, decode):
+        if decode:
+            pytest.importorskip("torchcodec.decoders", exc_type=Exception, reason="torchcodec cannot be loaded")
+        datasets = pytest.importorskip("datasets")
+        path = tmp_path / "clip.mp4"
+        path.write_bytes(set_matrix(data, MIRRORS[0]))
+        rows = datasets.Dataset.from_dict({"video": [str(path)]}).cast_column("video", datasets.Video(decode=decode))
+        value = rows[0]["video"]
+        assert isinstance(value, dict) is not decode
+        video = read_video(value, num_frames=4)
+        assert torch.equal(video.frames, expected.frames.flip(3))
+        assert video.info.mirrored
+        assert probe_video(value).source == str(path)
+        assert len(list(iterate_video(value, target_fps=2))) == 4
+
     def test_text_mode_wrong_types_and_missing_files(self, tmp_path):
         with pytest.raises(VideoNotReadable, match="text mode"):
             read_video(io.StringIO("frames"))

@@ -30,7 +30,7 @@ from hf_effvid.models.video_errors import (
 )
 from hf_effvid.models.video_reader import VideoLimits, iterate_video, probe_video, read_video, set_default_limits
 from tests.video_corpus.cases import PLAYLISTS, base_file, bomb
-from tests.video_corpus.encode import encode, encode_two_videos
+from tests.video_corpus.encode import encode, encode_two_videos, remux
 
 
 MODELS = Path(video_errors.__file__).parent
@@ -176,7 +176,7 @@ sys.modules["reader"] = package
 importlib.import_module("reader.video_reader")
 from reader.video_reader import VideoError, VideoLimits, read_video
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-limits = VideoLimits(max_pixels=int(sys.argv[2]))
+limits = VideoLimits(max_pixels=int(sys.argv[2]), timeout=600)
 try:
     outcome = list(read_video(sys.argv[1], num_frames=16, size=224, limits=limits).frames.shape)
 except VideoError as error:
@@ -204,15 +204,19 @@ class TestBomb:
         assert memory < 100e6
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("container", ["mp4", "mpegts", "flv", "matroska"])
-    def test_120_frames_refused_or_read_in_bounded_memory(self, tmp_path, container):
+    @pytest.mark.timeout(900)
+    def test_120_frames_refused_or_read_in_bounded_memory(self, tmp_path):
         path = tmp_path / "bomb"
-        path.write_bytes(bomb(container, num_frames=120))
-        outcome, memory = outcome_and_memory(path, VideoLimits().max_pixels)
-        assert (outcome, memory < 100e6) == ("VideoTooLarge", True)
-        outcome, memory = outcome_and_memory(path, 4096 * 4096)
-        assert outcome == [16, 3, 224, 224]
-        assert memory < 300e6
+        data = bomb("mp4", num_frames=120)
+        assert len(data) < 80_000
+        for container in (None, "mpegts", "flv", "matroska"):
+            path.write_bytes(data if container is None else remux(data, container))
+            outcome, memory = outcome_and_memory(path, VideoLimits().max_pixels)
+            assert (container, outcome, memory < 100e6) == (container, "VideoTooLarge", True)
+            if container in (None, "flv"):  # FLV reveals its streams late, too late for FFmpeg's own limit
+                outcome, memory = outcome_and_memory(path, 4096 * 4096)
+                assert (container, outcome) == (container, [16, 3, 224, 224])
+                assert memory < 300e6, (container, memory)
 
 
 class TestIsolation:

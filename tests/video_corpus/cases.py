@@ -223,12 +223,11 @@ PLAYLISTS = {
 
 
 def bomb(container="mp4", codec="libx264", num_frames=6, side=4096):
-    """Encode a few black 4096x4096 frames: kilobytes that unpack to hundreds of megabytes."""
-    black = pattern(1, 1, 0).repeat(side, 0).repeat(side, 1)
+    """Encode a few equal 4096x4096 frames: kilobytes that unpack to hundreds of megabytes."""
+    flat = av.VideoFrame.from_ndarray(pattern(1, 1, 0).repeat(side, 0).repeat(side, 1), format="rgb24")
+    frame = flat.reformat(format="rgb8" if codec == "gif" else "yuv420p", threads=1)
     options = {"preset": "ultrafast", "threads": "1"} if codec == "libx264" else {}
-    pixel_format = "rgb8" if codec == "gif" else "yuv420p"
-    pictures = (black for _ in range(num_frames))
-    return encode(container, codec, pixel_format, (side, side), options=options, frames=pictures)
+    return encode(container, codec, frame.format.name, (side, side), options=options, frames=[frame] * num_frames)
 
 
 def _zip_bomb():

@@ -53,7 +53,7 @@ def encode(
         container_options: Muxer options.
         times: Seconds of each frame; None for a constant rate.
         prepare: Called with (container, stream) before the first frame.
-        frames: (H, W, 3) arrays instead of the pattern.
+        frames: (H, W, 3) arrays, or PyAV frames in the pixel format, instead of the pattern.
         color_range: 1 limited, 2 full.
         colorspace: 1 for BT.709, 5 or 6 for BT.601, 9 for BT.2020.
         seed: Seed of the pattern.
@@ -94,7 +94,9 @@ def _steady(codec):
 
 def _write(output, stream, pictures, pixel_format, times, colorspace):
     for index, picture in enumerate(pictures):
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixel_format, threads=1)
+        frame = picture
+        if isinstance(picture, np.ndarray):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixel_format, threads=1)
         if colorspace is not None:
             frame.colorspace = colorspace
         if times is not None:
@@ -103,6 +105,21 @@ def _write(output, stream, pictures, pixel_format, times, colorspace):
             frame.pts = index
         output.mux(stream.encode(frame))
     output.mux(stream.encode(None))
+
+
+def remux(data, container):
+    """Put the encoded packets of a video into another container."""
+    target = io.BytesIO()
+    with (
+        av.open(io.BytesIO(data)) as source,
+        av.open(target, "w", format=container, container_options={"fflags": "+bitexact"}) as output,
+    ):
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    return target.getvalue()
 
 
 def encode_audio(container="mp4", codec="aac", seconds=1.0):

@@ -1,6 +1,6 @@
 """Read the corpus in worker processes and count what came out.
 
-    python -m tests.video_corpus.run --sample default|ci|full [--workers 2] [--out results.json] [--table table.md]
+    python -m tests.video_corpus.run --sample default|ci|full [--workers 2] [--out results.json] [--document page.md]
 
 A case passes if it gives frames or a typed error, as its catalogue entry says, in under 10 CPU seconds and 1 GB, and if the worker
 is alive afterwards. A worker that dies or hangs is replaced, and its death is put down to the case it was reading.
@@ -10,6 +10,7 @@ import argparse
 import collections
 import json
 import os
+import platform
 import queue
 import signal
 import subprocess
@@ -18,11 +19,14 @@ import tempfile
 import threading
 from pathlib import Path
 
+import av
+
 from .cases import ANY, FRAMES, sample
 
 
 READER = Path(__file__).resolve().parents[2] / "src" / "hf_effvid" / "models"
 WORKER = Path(__file__).with_name("worker.py")
+BEGIN, END = "<!-- corpus: begin -->", "<!-- corpus: end -->"
 MAX_SECONDS, MAX_BYTES = 10.0, 10**9
 _GRACE = 20.0  # a case may take this much longer before the worker is killed: the machine may be busy
 
@@ -148,6 +152,7 @@ def summarize(done):
             failures.append({"case": case.name, "wrong": wrong})
     return {
         "num_cases": len(done),
+        "versions": {"av": av.__version__, "python": platform.python_version()},
         "table": {kind: dict(counts) for kind, counts in sorted(table.items())},
         "failures": failures,
         "max_seconds": max((facts.get("seconds", 0.0) for _, facts in done), default=0.0),
@@ -170,23 +175,41 @@ def table_as_markdown(summary):
     return "\n".join(lines) + "\n"
 
 
+def update_document(path, summary):
+    """Write the counts of a run between the two marks of a Markdown page."""
+    text = path.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    facts = (
+        f"{summary['num_cases']} cases, {len(summary['failures'])} failures (a death, a hang, an untyped error, a wrong "
+        f"outcome, more than 10 s or 1 GB). Slowest read {summary['max_seconds']:.2f} CPU seconds, largest worker "
+        f"{summary['max_peak_mb']:.0f} MB, growth of a worker from its tenth case to its last "
+        f"{summary['resident_growth_mb']:.0f} MB. PyAV {summary['versions']['av']}, Python {summary['versions']['python']}."
+    )
+    path.write_text(f"{before}{BEGIN}\n{facts}\n\n{table_as_markdown(summary)}{END}{after}")
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m tests.video_corpus.run", description="Read the corpus of videos.")
     parser.add_argument("--sample", choices=("default", "ci", "full"), default="default")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the summary as JSON")
-    parser.add_argument("--table", type=Path, help="write the table as Markdown")
+    parser.add_argument("--document", type=Path, help="write the counts into a Markdown page, between its marks")
+    parser.add_argument("--results", type=Path, help="use the summary that an earlier run wrote with --out")
     options = parser.parse_args(arguments)
 
     def progress(done, total):
         if done % 100 == 0 or done == total:
             print(f"{done} / {total}", file=sys.stderr)
 
-    summary = run_cases(sample(options.sample), options.workers, progress)
+    if options.results:
+        summary = json.loads(options.results.read_text())
+    else:
+        summary = run_cases(sample(options.sample), options.workers, progress)
     if options.out:
         options.out.write_text(json.dumps(summary, indent=1) + "\n")
-    if options.table:
-        options.table.write_text(table_as_markdown(summary))
+    if options.document:
+        update_document(options.document, summary)
     print(table_as_markdown(summary))
     facts = {name: value for name, value in summary.items() if name != "table"}
     print(json.dumps(facts, indent=1))

@@ -1,10 +1,13 @@
 """The corpus itself: seeded, complete, and read without a crash, a hang or an untyped error."""
 
+import collections
 import hashlib
 import json
+import re
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import safetensors
@@ -103,12 +106,25 @@ def test_the_runner_notices_a_death_a_hang_and_a_wrong_outcome(monkeypatch, tmp_
 
 def test_the_command_writes_its_counts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "sample", lambda name: catalogue.sample("default")[:6])
-    assert run.main(["--workers", "1", "--out", str(tmp_path / "out.json"), "--table", str(tmp_path / "out.md")]) == 0
-    summary = json.loads((tmp_path / "out.json").read_text())
+    out, page = tmp_path / "out.json", tmp_path / "page.md"
+    page.write_text(f"before\n{run.BEGIN}\nold\n{run.END}\nafter\n")
+    assert run.main(["--workers", "1", "--out", str(out)]) == 0
+    summary = json.loads(out.read_text())
     assert summary["num_cases"] == 6 and summary["failures"] == []
-    table = (tmp_path / "out.md").read_text()
-    assert table in capsys.readouterr().out
-    assert "| few frames | 3 | 3 |" in table
+    assert "| few frames | 3 | 3 |" in capsys.readouterr().out
+    assert run.main(["--results", str(out), "--document", str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert "6 cases, 0 failures" in text and "| few frames | 3 | 3 |" in text
+
+
+def test_the_published_counts_are_of_the_whole_corpus():
+    text = (Path(run.__file__).parents[2] / "docs" / "video_path.md").read_text()
+    published = text.split(run.BEGIN)[1].split(run.END)[0]
+    assert f"{len(catalogue.all_cases())} cases, 0 failures" in published
+    rows = dict(re.findall(r"^\| ([^|*]+) \| (\d+) \|", published, flags=re.MULTILINE))
+    kinds = collections.Counter(case.kind for case in catalogue.all_cases())
+    assert {kind: int(count) for kind, count in rows.items()} == dict(kinds)
 
 
 def test_frames_that_a_change_of_size_brings_are_resized_and_noted():

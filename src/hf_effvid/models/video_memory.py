@@ -1,5 +1,7 @@
 """Videos that are decoded already, or decode themselves: images, arrays, tensors and torchcodec decoders."""
 
+import os
+
 import numpy as np
 
 from .video_container import VideoInfo, check_pixels, native_errors
@@ -15,6 +17,17 @@ _CHUNK_BYTES = 64 * 2**20  # of full-size frames that a decoder hands over at a 
 def is_decoder(source):
     """Whether `source` is a torchcodec VideoDecoder, told by what it can do: torchcodec need not be installed."""
     return hasattr(source, "get_frames_at") and hasattr(source, "metadata")
+
+
+def encoded_behind(source):
+    """Return the file that `datasets` keeps beside a decoded Video value, or the source itself.
+
+    The file says more than the decoder: exact times under a variable rate, mirroring, limits.
+    """
+    value = getattr(source, "_hf_encoded", None) if is_decoder(source) else None
+    if isinstance(value, dict) and (value.get("bytes") is not None or os.path.isfile(value.get("path") or "")):
+        return value
+    return source
 
 
 def is_frames(source):

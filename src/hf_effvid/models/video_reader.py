@@ -26,7 +26,7 @@ from .video_errors import (
 )
 from .video_isolation import read_isolated
 from .video_iteration import iterate_frames
-from .video_memory import is_decoder, is_frames, probe_decoder, probe_frames, read_decoder, read_frames
+from .video_memory import encoded_behind, is_decoder, is_frames, probe_decoder, probe_frames, read_decoder, read_frames
 from .video_selection import check_selection
 from .video_sources import Deadline, open_source
 from .video_torchcodec import read_with_torchcodec
@@ -124,6 +124,7 @@ def read_video(
     )
     check_selection(**selection)
     size = _checked_size(size)
+    source = encoded_behind(source)
     if is_decoder(source):
         clip = read_decoder(source, limits, size=size, **selection)
     elif is_frames(source):
@@ -163,6 +164,7 @@ def probe_video(source, limits=None, allow_remote=False):
         VideoError: as `read_video`.
     """
     limits = limits or VideoLimits.default()
+    source = encoded_behind(source)
     if is_decoder(source):
         return probe_decoder(source)
     if is_frames(source):
@@ -194,6 +196,7 @@ def iterate_video(source, start=None, end=None, target_fps=None, size=None, limi
 
 
 def _iterate(source, start, end, target_fps, size, limits, allow_remote):
+    source = encoded_behind(source)
     if is_decoder(source) or is_frames(source):
         selection = dict(start=start, end=end, target_fps=target_fps)
         clip = (read_decoder if is_decoder(source) else read_frames)(source, limits, size=size, **selection)
