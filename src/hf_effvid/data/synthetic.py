@@ -61,7 +61,7 @@ REVERSED_CLASS = {
 _PALETTE = np.array([[225, 45, 45], [45, 190, 60], [50, 80, 230]], dtype=np.float32)  # red, green, blue: the ring
 _SHAPES = ("bar", "wedge", "missing_slice", "dumbbell")
 _MARK = np.array([245, 245, 235], dtype=np.float32)  # a light spot at one end: no object looks the same at two angles
-_RADIUS = (0.18, 0.38)  # of the picture's side; smaller objects drown in the mean over all sites
+_RADIUS = (0.18, 0.45)  # of the picture's side; smaller objects drown in the mean over all sites
 _MANIFEST = "motion_dataset.json"
 _DRAWING = 2  # raised when the same request draws other pixels, so that folders written before are written anew
 
