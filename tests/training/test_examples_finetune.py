@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForVideoClassification
 
+from hf_effvid.auto import register
 
+
+# the folders are opened in this process, as an installed user does
+register()
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def run(script, folder, *flags):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(EXAMPLES / script), *flags]
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout + result.stderr
 
