@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
+from transformers.utils import logging as transformers_logging
 
 import hf_effvid
 from hf_effvid.evaluation.modulator_maps import modulator_maps, plot_modulator_strip
@@ -75,6 +76,7 @@ def main() -> None:
     args = parser.parse_args()
     started = time.monotonic()
     torch.manual_seed(args.seed)
+    transformers_logging.disable_progress_bar()  # one bar for the training, none for each small file
 
     step(1, "writing motion clips (mp4)")
     clips = SMOKE_CLIPS_PER_CLASS if args.smoke else CLIPS_PER_CLASS
