@@ -142,7 +142,8 @@ def main() -> None:
         AutoVideoProcessor.from_pretrained(staged),
     )
     pixels = processor(video)["pixel_values"]
-    frames = hf_effvid.read_video(video, num_frames=pixels.shape[1], size=tuple(pixels.shape[-2:])).frames
+    indices = processor.frame_indices(hf_effvid.probe_video(video))[0]
+    frames = hf_effvid.read_video(video, indices=indices, size=tuple(pixels.shape[-2:])).frames
     plot_modulator_strip(
         frames, *modulator_maps(model, pixels), args.report / "modulators.png", title=Path(video).stem
     )

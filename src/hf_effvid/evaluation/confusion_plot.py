@@ -1,6 +1,7 @@
 """The confusion matrix as a picture that can be read: shares per row, counts in the cells, long names cut."""
 
 import os
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ def plot_confusion(confusion: np.ndarray, labels: list[str], path: str | os.Path
     axes.set_xlabel("predicted class")
     axes.set_ylabel("right class")
     if title:
-        axes.set_title(_cut(_plain(title), 80), fontsize=11)
+        # a title wider than the picture would push the layout apart
+        figure.suptitle(textwrap.fill(_cut(_plain(title), 160), width=int(10 * side)), fontsize=11)
     if count <= _MAX_CLASSES_WITH_NAMES:
         size = 10 if count <= 15 else 9 if count <= 30 else 8
         names = [_cut(_plain(label), 24) for label in labels]
@@ -54,7 +56,7 @@ def plot_confusion(confusion: np.ndarray, labels: list[str], path: str | os.Path
             axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=9)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")
     return path
 
 
