@@ -4,7 +4,7 @@
 #   bash examples/real_videos.sh DATA_FOLDER NAME [OUTPUT_FOLDER]
 #
 # DATA_FOLDER has train / validation / test clips; the test split is looked at once per model, at the end. Results go to
-# model_cards/results/real-NAME.json, per-video predictions to OUTPUT_FOLDER. About 25 minutes on two CPU cores for 370 short clips.
+# model_cards/results/real-NAME.json, per-video predictions to OUTPUT_FOLDER. NO_TEMPORAL=0 leaves out the models without the branch. About 25 minutes on two CPU cores for 370 short clips.
 set -euo pipefail
 data=$1 name=$2 out=${3:-outputs/real_videos}/$2
 config=examples/configs/real_videos.yaml results=${RESULTS_DIR:-model_cards/results}/real-$name.json
@@ -23,12 +23,12 @@ evaluate() { # variant seed variant-in-results extra options
 
 for seed in 0 1 2; do
     train scratch $seed
-    train no-temporal $seed --set model.temporal_encoding=none
+    [ "${NO_TEMPORAL:-1}" = 0 ] || train no-temporal $seed --set model.temporal_encoding=none
     evaluate scratch $seed "from scratch"
     evaluate scratch $seed "from scratch, test frames shuffled" --frame-order shuffled
-    evaluate no-temporal $seed "from scratch, no temporal branch"
+    [ "${NO_TEMPORAL:-1}" = 0 ] || evaluate no-temporal $seed "from scratch, no temporal branch"
 done
-python examples/compare_predictions.py --name "$name" --results "$results" --label "temporal branch against none" \
-    --a "$out"/from-scratch-[0-9].jsonl --b "$out"/from-scratch-no-temporal-branch-[0-9].jsonl
+[ "${NO_TEMPORAL:-1}" = 0 ] || python examples/compare_predictions.py --name "$name" --results "$results" \
+    --label "temporal branch against none" --a "$out"/from-scratch-[0-9].jsonl --b "$out"/from-scratch-no-temporal-branch-[0-9].jsonl
 python examples/compare_predictions.py --name "$name" --results "$results" --label "frames in order against shuffled" \
     --a "$out"/from-scratch-[0-9].jsonl --b "$out"/from-scratch-test-frames-shuffled-[0-9].jsonl
