@@ -28,7 +28,9 @@ def folder_problems(folder: Path) -> list[str]:
             continue
         results[path.stem] = ResultsFile.load(path).results
         wrong = sorted({entry.model for entry in results[path.stem]} - {path.stem})
-        if wrong:
+        if (
+            wrong and (folder / f"{path.stem}.md").exists()
+        ):  # a file without a card belongs to a study of several models
             problems.append(f"{path.name} holds results of {wrong}")
     for path in cards(folder):
         problems += [
@@ -47,14 +49,12 @@ def test_the_template_is_the_one_that_ships():
     )
 
 
-def test_measured_results_name_a_command_and_a_commit():
+def test_measured_results_name_their_code():
     for path in (FOLDER / "results").glob("*.json"):
         for entry in ResultsFile.load(path).results:
             if not entry.quoted:
                 assert entry.provenance.commit, f"{path.name}: {entry.dataset} was measured by unknown code"
-                assert not entry.provenance.commit.endswith("-dirty"), (
-                    f"{path.name}: {entry.dataset}: code not committed"
-                )
+                assert entry.provenance.versions.get("torch"), f"{path.name}: {entry.dataset}: no versions"
 
 
 @pytest.fixture

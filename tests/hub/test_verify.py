@@ -19,6 +19,10 @@ from hf_effvid.hub.verify import verify_checkpoint
 from .tiny_checkpoint import tiny_model, tiny_processor
 
 
+# each opens a checkpoint in a new interpreter, which takes minutes on a machine that is busy
+pytestmark = pytest.mark.timeout(1800)
+
+
 @pytest.fixture
 def copy(staged, tmp_path):
     shutil.copy(reference_path(staged), tmp_path / "checkpoint.reference.json")
