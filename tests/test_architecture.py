@@ -16,6 +16,7 @@ LAYERS = {
     "version": 0,
     "models": 1,
     "auto": 2,
+    "host_processing": 2,
     "data": 3,
     "compression": 3,
     "evaluation": 3,

@@ -257,7 +257,7 @@ def test_stages_do_what_the_recipe_says(video):
     assert ours["decode"]().frames.shape == (4, 3, 48, 64)
     assert ours["preprocess"]().shape == (4, 3, 32, 32)
     stock = stage_steps(VideoMAEImageProcessor(crop_size={"height": 32, "width": 32}), 4, video)
-    assert stock["preprocess"]()["pixel_values"].shape == (1, 4, 3, 32, 32)
+    assert stock["preprocess"]().shape == (4, 3, 32, 32)
     assert list(stage_steps(None, 4, video)) == ["decode"]
 
 

@@ -21,7 +21,7 @@ from hf_effvid.evaluation.benchmark_variants import (
     BenchmarkVariant,
     as_variants,
     built,
-    load_processor,
+    processor_of,
     with_defaults,
 )
 from hf_effvid.models.configuration_video_focalnet import VideoFocalNetConfig
@@ -185,12 +185,12 @@ def test_what_does_not_open(tmp_path):
 
 def test_processors(tmp_path, videomae):
     videomae.save_pretrained(tmp_path)
-    assert load_processor(BenchmarkVariant("m", tmp_path)) is None
-    assert load_processor(BenchmarkVariant("m", videomae)) is None
+    assert processor_of(BenchmarkVariant("m", tmp_path)) is None
+    assert processor_of(BenchmarkVariant("m", videomae)) is None
     VideoMAEImageProcessor(crop_size={"height": 96, "width": 96}).save_pretrained(tmp_path)
-    assert load_processor(BenchmarkVariant("m", tmp_path)).crop_size["height"] == 96
+    assert processor_of(BenchmarkVariant("m", tmp_path)).crop_size["height"] == 96
     own = EffVidVideoProcessor()
-    assert load_processor(BenchmarkVariant("m", tmp_path, processor=own)) is own
-    assert load_processor(BenchmarkVariant("m", videomae, processor=tmp_path)).crop_size["height"] == 96
+    assert processor_of(BenchmarkVariant("m", tmp_path, processor=own)) is own
+    assert processor_of(BenchmarkVariant("m", videomae, processor=tmp_path)).crop_size["height"] == 96
     with pytest.raises(BenchmarkError, match="m: no processor in"):
-        load_processor(BenchmarkVariant("m", videomae, processor=tmp_path / "nothing"))
+        processor_of(BenchmarkVariant("m", videomae, processor=tmp_path / "nothing"))

@@ -12,14 +12,12 @@ from transformers import (
     AutoModelForVideoClassification,
     AutoVideoProcessor,
     VideoMAEImageProcessor,
-    VivitImageProcessor,
 )
 
 from hf_effvid.data import load_video_dataset, tiny_motion_dataset
-from hf_effvid.models.video_processing_effvid import EffVidVideoProcessor
 from hf_effvid.training import last_complete_checkpoint, train_classifier
 from hf_effvid.training.data_splits import hold_out
-from hf_effvid.training.model_setup import open_classifier, open_processor, with_recipe
+from hf_effvid.training.model_setup import open_classifier, open_processor
 
 from .small_run import tiny_model
 from .test_trainer_steps import tiny_videomae
@@ -279,25 +277,6 @@ class TestModels:
             open_classifier("resnet:tiny", ["a", "b"])
         with pytest.raises(ValueError, match="The model has 3 classes, the data set 2"):
             open_classifier(tiny_model(), ["a", "b"])
-
-    @pytest.mark.parametrize(
-        "stock",
-        [
-            VideoMAEImageProcessor(size={"shortest_edge": 20}, crop_size={"height": 16, "width": 16}),
-            VivitImageProcessor(size={"shortest_edge": 20}, crop_size={"height": 16, "width": 16}),
-            VivitImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}, offset=False),
-        ],
-        ids=["videomae", "vivit", "vivit_without_offset"],
-    )
-    def test_a_stock_processor_keeps_its_pixels(self, stock):
-        config = small_config()
-        ours = with_recipe(stock, config)
-        assert isinstance(ours, EffVidVideoProcessor) and ours.num_frames == 4
-        # frames that need no resizing: the two libraries' resamplers differ in the last bit
-        side = stock.size["shortest_edge"]
-        frames = torch.randint(0, 256, (4, 3, side, side), dtype=torch.uint8)
-        expected = stock([frame.permute(1, 2, 0).numpy() for frame in frames], return_tensors="pt")["pixel_values"][0]
-        torch.testing.assert_close(ours.transform_clip(frames), expected, atol=1e-5, rtol=1e-5)
 
     def test_a_configuration_gets_a_fitting_recipe(self):
         processor = open_processor(None, open_classifier(small_config(), ["a", "b"]), small_config())

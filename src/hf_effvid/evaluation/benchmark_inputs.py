@@ -4,14 +4,9 @@ from collections.abc import Iterable
 
 import torch
 
+from ..host_processing import frame_size, frames_per_clip
 from .benchmark_execution import BenchmarkError
 from .benchmark_variants import BenchmarkVariant
-
-
-# under these names the configurations of VideoMAE, TimeSformer, ViViT, Video-FocalNet and V-JEPA 2 say the same things
-_FRAMES = ("num_frames", "frames_per_clip")
-_CHANNELS = ("num_channels", "in_chans")
-_SIZE = ("image_size", "crop_size")
 
 
 def clip_shape(variant: BenchmarkVariant, config, processor=None) -> tuple[int, int, int, int]:
@@ -30,8 +25,8 @@ def clip_shape(variant: BenchmarkVariant, config, processor=None) -> tuple[int, 
             raise BenchmarkError(f"{variant.name}: clip_shape must be (T, C, H, W), got {variant.clip_shape!r}.")
         return tuple(variant.clip_shape)
     configs = [part for part in (config, getattr(config, "vision_config", None)) if part is not None]
-    frames = getattr(processor, "num_frames", None) or _first(configs, _FRAMES)
-    size = _size_after(processor) or _first(configs, _SIZE)
+    frames = getattr(processor, "num_frames", None) or _first(frames_per_clip, configs)
+    size = _size_after(processor) or _first(frame_size, configs)
     if frames is None or size is None:
         missing = "number of frames" if frames is None else "size of the pictures"
         raise BenchmarkError(
@@ -39,7 +34,7 @@ def clip_shape(variant: BenchmarkVariant, config, processor=None) -> tuple[int, 
             f"BenchmarkVariant({variant.name!r}, model, clip_shape=(frames, channels, height, width))."
         )
     height, width = (size, size) if isinstance(size, int) else size
-    return int(frames), int(_first(configs, _CHANNELS) or 3), int(height), int(width)
+    return int(frames), int(_first(_channels, configs) or 3), int(height), int(width)
 
 
 def random_clips(model, shape: Iterable[int], batch_size: int, dtype: torch.dtype, device, seed: int = 0) -> dict:
@@ -57,9 +52,13 @@ def random_clips(model, shape: Iterable[int], batch_size: int, dtype: torch.dtyp
     return {getattr(model, "main_input_name", "pixel_values"): pixels.to(device=device, dtype=dtype)}
 
 
-def _first(configs, names):
-    values = (getattr(config, name, None) for config in configs for name in names)
-    return next((value for value in values if value), None)
+def _first(said_by, configs):
+    return next((value for value in map(said_by, configs) if value), None)
+
+
+def _channels(config) -> int | None:
+    # V-JEPA 2 has the second name
+    return getattr(config, "num_channels", None) or getattr(config, "in_chans", None)
 
 
 def _size_after(processor) -> tuple[int, int] | None:

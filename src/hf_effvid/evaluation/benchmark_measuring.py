@@ -14,7 +14,7 @@ from .benchmark_memory import MemoryNotMeasured, measure_cuda_peak_memory, measu
 from .benchmark_report import Measurement
 from .benchmark_stages import benchmark_video, stage_steps
 from .benchmark_timing import WallTimer, paired_ratio, percentile, time_interleaved, warm_up
-from .benchmark_variants import BenchmarkVariant, built, load_processor
+from .benchmark_variants import BenchmarkVariant, built, processor_of
 from .macs import MacsError, count_macs, count_parameters
 
 
@@ -44,7 +44,7 @@ def prepare(
     Raises:
         BenchmarkError: it does not open, or does not take clips of the shape that it names.
     """
-    number_type, processor = NumberType.parse(variant.dtype), load_processor(variant)
+    number_type, processor = NumberType.parse(variant.dtype), processor_of(variant)
     model = stack.enter_context(built(variant, number_type, device))
     shape = clip_shape(variant, getattr(model, "config", None), processor)
     try:

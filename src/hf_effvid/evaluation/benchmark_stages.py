@@ -9,8 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from ..host_processing import holds_recipe, host_pixels
 from ..models.video_reader import read_video
-from .stock_processor import StockProcessorAdapter
 
 
 @contextlib.contextmanager
@@ -72,14 +72,13 @@ def stage_steps(processor, num_frames: int, video) -> dict[str, Callable[[], obj
         num_frames: frames per clip where no recipe says how to pick them.
         video: anything that `read_video` takes.
     """
-    if hasattr(processor, "transform_clip"):
+    if holds_recipe(processor):
         decode = partial(read_video, video, sampler=partial(_recipe_indices, processor))
         return {"decode": decode, "preprocess": partial(processor.transform_clip, decode().frames)}
     decode = partial(read_video, video, num_frames=num_frames)
     if processor is None:
         return {"decode": decode}
-    adapter = StockProcessorAdapter(processor, num_frames)
-    return {"decode": decode, "preprocess": partial(adapter, [decode().frames])}
+    return {"decode": decode, "preprocess": partial(host_pixels, processor, decode().frames)}
 
 
 def _recipe_indices(processor, info) -> list[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..host_processing import NO_PROCESSOR, load_processor
 from .benchmark_execution import BenchmarkError, NumberType
 
 
@@ -88,19 +89,16 @@ def _name_of(path_or_id: str) -> str:
     return path.resolve().name if path.is_dir() or path.is_absolute() else path_or_id
 
 
-def load_processor(variant: BenchmarkVariant):
+def processor_of(variant: BenchmarkVariant):
     """The processor of a variant, None when it has none."""
     source = variant.processor
     if source is None and isinstance(variant.model, (str, os.PathLike)):
         source = variant.model
     if not isinstance(source, (str, os.PathLike)):
         return source
-    from transformers import AutoImageProcessor, AutoVideoProcessor
-
-    for auto_class in (AutoVideoProcessor, AutoImageProcessor):
-        # a checkpoint without a processor is common, and its shape is in the configuration as well
-        with contextlib.suppress(OSError, ValueError, KeyError, ImportError):
-            return auto_class.from_pretrained(os.fspath(source))
+    # a checkpoint without a processor is common, and its shape is in the configuration as well
+    with contextlib.suppress(*NO_PROCESSOR):
+        return load_processor(os.fspath(source))
     if variant.processor is not None:
         raise BenchmarkError(f"{variant.name}: no processor in {source!r}.")
     return None

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from transformers import AutoModelForVideoClassification
 
+from ..host_processing import holds_recipe, load_processor, required_frames_per_clip
 from .stock_processor import StockProcessorAdapter
 
 
@@ -24,9 +26,6 @@ def load_classifier(model, processor=None):
     Raises:
         ValueError: the processor cannot be found, or the number of frames is not known.
     """
-    # imported here: the auto classes take seconds, and `import hf_effvid.evaluation.results` needs none of them
-    from transformers import AutoModelForVideoClassification, AutoVideoProcessor
-
     if isinstance(model, (str, os.PathLike)):
         processor = processor if processor is not None else os.fspath(model)
         model = AutoModelForVideoClassification.from_pretrained(os.fspath(model))
@@ -35,24 +34,10 @@ def load_classifier(model, processor=None):
         if not processor:
             raise ValueError("the model was not loaded from a checkpoint: pass its processor as well.")
     if isinstance(processor, (str, os.PathLike)):
-        processor = AutoVideoProcessor.from_pretrained(os.fspath(processor))
-    if hasattr(processor, "frame_indices"):
+        processor = load_processor(os.fspath(processor))
+    if holds_recipe(processor):
         return model, processor
-    num_frames = frames_per_clip(model.config)
-    if num_frames is None:
-        raise ValueError(
-            f"{type(model.config).__name__} does not say how many frames the model takes, and {type(processor).__name__} "
-            "has no recipe: pass an EffVidVideoProcessor(num_frames=...)."
-        )
-    return model, StockProcessorAdapter(processor, num_frames)
-
-
-def frames_per_clip(config) -> int | None:
-    """Number of frames a model was made for, under the names that transformers' configurations use."""
-    for name in ("num_frames", "frames_per_clip"):
-        if getattr(config, name, None):
-            return int(getattr(config, name))
-    return None
+    return model, StockProcessorAdapter(processor, required_frames_per_clip(model.config))
 
 
 def open_rows(dataset, video_column: str, label_column: str):

@@ -1,10 +1,9 @@
 """A processor of stock transformers behind the interface of ours: our reader picks the frames, it does the rest."""
 
 import torch
-from transformers.image_utils import SizeDict
 
+from ..host_processing import host_views
 from ..models.clip_sampling import sample_clips
-from ..models.video_processing_effvid import crop_frames
 from ..models.video_reader import read_video
 
 
@@ -43,13 +42,8 @@ class StockProcessorAdapter:
         """
         if return_tensors != "pt":
             raise ValueError(f'return_tensors must be "pt", got {return_tensors!r}.')
-        positions = [0.5] if num_crops in (None, 1) else [i / (num_crops - 1) for i in range(num_crops)]
         clips = [clip for video in videos for clip in self._read(video, num_clips or 1, start, end)]
-        rows = [
-            self._transform(_square(clip, place) if len(positions) > 1 else clip)
-            for clip in clips
-            for place in positions
-        ]
+        rows = [host_views(self.processor, clip, num_crops or 1).transpose(0, 1) for clip in clips]
         return {"pixel_values": torch.cat(rows)}
 
     def _read(self, video, num_clips: int, start, end) -> tuple[torch.Tensor, ...]:
@@ -58,15 +52,3 @@ class StockProcessorAdapter:
             return [index for clip in clips for index in clip]
 
         return read_video(video, sampler=sampler, start=start, end=end).frames.split(self.num_frames)
-
-    def _transform(self, frames: torch.Tensor) -> torch.Tensor:
-        if hasattr(self.processor, "fetch_videos"):
-            output = self.processor(frames, do_sample_frames=False, return_tensors="pt")
-        else:
-            output = self.processor([frame.permute(1, 2, 0).numpy() for frame in frames], return_tensors="pt")
-        return output["pixel_values"] if "pixel_values" in output else output["pixel_values_videos"]
-
-
-def _square(frames: torch.Tensor, place: float) -> torch.Tensor:
-    side = min(frames.shape[-2:])
-    return crop_frames(frames, SizeDict(height=side, width=side), place)

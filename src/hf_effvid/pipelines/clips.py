@@ -8,13 +8,13 @@ windows that overlap the present one: memory does not depend on the length of th
 import itertools
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
+from ..host_processing import frames_per_clip, holds_recipe
 from ..models.clip_sampling import sample_clips, sliding_windows
-from ..models.video_reader import VideoLimits, VideoTooLarge, iterate_video, probe_video, read_video
-from .position_interpolation import native_num_frames
+from ..models.video_reader import VideoTooLarge, iterate_video, probe_video, read_video
 
 
 # Only places the frames of a window when a file does not tell its rate; time stamps decide which frames these are.
@@ -48,7 +48,7 @@ class ClipRecipe:
         configuration (`num_frames` or `frames_per_clip`), the defaults of this class (uniform sampling, one view).
         """
         fields = {name: getattr(processor, name, None) for name in cls.__dataclass_fields__ if holds_recipe(processor)}
-        fields.setdefault("num_frames", native_num_frames(config))
+        fields.setdefault("num_frames", frames_per_clip(config))
         if not multi_view:
             fields.update(num_clips=1, num_crops=1)
         fields.update({name: value for name, value in overrides.items() if value is not None})
@@ -80,17 +80,6 @@ class ClipRecipe:
         return list(itertools.chain.from_iterable(self.clips(info.num_frames, info.fps)))
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a source is read: the part of it, and the safeguards."""
-
-    start: float | None = None
-    end: float | None = None
-    limits: VideoLimits | None = None
-    isolate: bool = False
-    allow_remote: bool = False
-
-
 @dataclass
 class ClipSet:
     """The clips that give one prediction.
@@ -107,11 +96,6 @@ class ClipSet:
     notes: list[str] = field(default_factory=list)
 
 
-def holds_recipe(processor):
-    """Whether a processor is ours. Not an isinstance check: one loaded as remote code has another class identity."""
-    return hasattr(processor, "transform_clip") and hasattr(processor, "frame_indices")
-
-
 def as_decoded(frames):
     """The default of `prepare`: keep frames as they are."""
     return frames
@@ -123,19 +107,12 @@ def read_clips(source, recipe, reading, size=None, prepare=as_decoded):
     Args:
         source: Any source of `read_video`.
         recipe: The `ClipRecipe`.
-        reading: The `Reading`.
+        reading: The `ReadOptions`.
         size: Size to decode to; None where only `prepare` can resize. Then a clip that is too large to be held at its full size
             (64 frames of a 4K video) is read and prepared a few frames at a time.
         prepare: (T, 3, H, W) to what is kept of it, frame by frame.
     """
-    options = {
-        "start": reading.start,
-        "end": reading.end,
-        "size": size,
-        "limits": reading.limits,
-        "isolate": reading.isolate,
-        "allow_remote": reading.allow_remote,
-    }
+    options = {"size": size, **vars(reading)}
     total = recipe.num_clips * recipe.num_frames
     try:
         parts = [read_video(source, sampler=recipe.indices, **options)]
@@ -171,7 +148,7 @@ def read_windows(source, recipe, reading, window, stride=None, size=None, prepar
     Args:
         source: Any source of `read_video`.
         recipe: The `ClipRecipe`, applied inside each window.
-        reading: The `Reading`; windows start at `reading.start` and none passes `reading.end`.
+        reading: The `ReadOptions`; windows start at `reading.start` and none passes `reading.end`.
         window, stride: Seconds; `stride` defaults to `window`.
         size, prepare: As in `read_clips`.
 
@@ -186,8 +163,7 @@ def read_windows(source, recipe, reading, window, stride=None, size=None, prepar
     plan = plan_windows(info.duration, window, stride, reading.start or 0.0, reading.end)
     if reading.isolate:
         for start, end in plan:
-            part = Reading(start, end, reading.limits, reading.isolate, reading.allow_remote)
-            yield read_clips(source, recipe, part, size, prepare)
+            yield read_clips(source, recipe, replace(reading, start=start, end=end), size, prepare)
         return
     frames = iterate_video(
         source,

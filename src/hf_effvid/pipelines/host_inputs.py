@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from transformers.image_utils import SizeDict
 
-from ..models.video_processing_effvid import crop_frames, decoding_size
-from .clips import holds_recipe
+from ..host_processing import crop_places, holds_recipe, host_views
+from ..models.video_processing_effvid import decoding_size
 from .position_interpolation import as_pair
 
 
@@ -20,13 +20,11 @@ class HostInputs:
 
     Args:
         model: The classifier.
-        video_processor: Its video processor, or None.
-        image_processor: Its image processor, for models without a video processor.
+        processor: Its video processor, or its image processor if it has no other.
     """
 
-    def __init__(self, model, video_processor=None, image_processor=None):
-        self.processor = video_processor if video_processor is not None else image_processor
-        self.takes_video = video_processor is not None
+    def __init__(self, model, processor):
+        self.processor = processor
         self.input_name = model.main_input_name
 
     def decoding_size(self, num_crops):
@@ -48,12 +46,7 @@ class HostInputs:
         """
         if holds_recipe(self.processor):
             return frames
-        if num_crops == 1:
-            return self.processed(frames)[:, None]
-        # A square of the short side, which the host then resizes and crops in its own way.
-        side = min(frames.shape[-2:])
-        square = SizeDict(height=side, width=side)
-        return torch.stack([self.processed(crop_frames(frames, square, place)) for place in places(num_crops)], dim=1)
+        return host_views(self.processor, frames, num_crops, self.input_name)
 
     def rows(self, clips, num_crops):
         """Views of one video, clips before crops.
@@ -68,31 +61,7 @@ class HostInputs:
         if not holds_recipe(self.processor):
             return torch.cat([clip.transpose(0, 1) for clip in clips])
         transform = partial(self.processor.transform_clip, multi_view=num_crops > 1)
-        return torch.stack([transform(clip, crop=place) for clip in clips for place in places(num_crops)])
-
-    def processed(self, frames):
-        """What a foreign processor makes of frames: (T, 3, height, width)."""
-        if self.takes_video:
-            batch = self.processor(frames, do_sample_frames=False, return_tensors="pt")
-        else:
-            batch = self.processor([frame.permute(1, 2, 0).numpy() for frame in frames], return_tensors="pt")
-        return self.only_tensor(batch)
-
-    def only_tensor(self, batch):
-        """The pixels in a processor's output, whatever it calls them: (T, C, H, W)."""
-        names = [name for name in (self.input_name, "pixel_values", "pixel_values_videos") if name in batch]
-        if not names:
-            raise ValueError(
-                f"{type(self.processor).__name__} gives {sorted(batch)}, but the model takes {self.input_name!r}: "
-                "use the processor that was published with the model."
-            )
-        pixels = batch[names[0]]
-        return pixels[0] if pixels.ndim == 5 else pixels
-
-
-def places(num_crops):
-    """Where crops lie along the long side, from 0 to 1."""
-    return [0.5] if num_crops == 1 else [i / (num_crops - 1) for i in range(num_crops)]
+        return torch.stack([transform(clip, crop=place) for clip in clips for place in crop_places(num_crops)])
 
 
 def processor_for_size(processor, image_size):

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from transformers.models.videomae.modeling_videomae import get_sinusoid_encoding_table
 
+from ..host_processing import frame_size, frames_per_clip
+
 
 class PositionInterpolationError(ValueError):
     """A model cannot take this number of frames or this image size."""
@@ -42,36 +44,20 @@ def interpolate_positions(model, num_frames=None, image_size=None):
     """
     config = model.config
     if config.model_type not in HOSTS:
-        if num_frames in (None, native_num_frames(config)) and image_size in (None, native_image_size(config)):
+        if num_frames in (None, frames_per_clip(config)) and image_size in (None, frame_size(config)):
             return model
         raise PositionInterpolationError(
             f"Positions of model_type {config.model_type!r} cannot be interpolated: only those of {sorted(HOSTS)} can. "
-            f"Keep num_frames={native_num_frames(config)} and image_size={native_image_size(config)}."
+            f"Keep num_frames={frames_per_clip(config)} and image_size={frame_size(config)}."
         )
-    size = as_pair(image_size if image_size is not None else native_image_size(config))
-    HOSTS[config.model_type](model, num_frames or native_num_frames(config), size)
+    size = as_pair(image_size if image_size is not None else frame_size(config))
+    HOSTS[config.model_type](model, num_frames or frames_per_clip(config), size)
     return model
-
-
-def native_num_frames(config):
-    """Frames per clip that a model takes now, or None when its configuration does not say."""
-    for name in ("num_frames", "frames_per_clip"):
-        if getattr(config, name, None) is not None:
-            return getattr(config, name)
-    return None
-
-
-def native_image_size(config):
-    """Pixels that a model takes now: an int, (height, width), or None when its configuration does not say."""
-    for name in ("image_size", "crop_size"):
-        if getattr(config, name, None) is not None:
-            return getattr(config, name)
-    return None
 
 
 def takes_num_frames(config, num_frames):
     """Whether a model, as it is, accepts clips of `num_frames` frames."""
-    return config.model_type not in FIXED_LENGTH or num_frames == native_num_frames(config)
+    return config.model_type not in FIXED_LENGTH or num_frames == frames_per_clip(config)
 
 
 def as_pair(size):

@@ -13,26 +13,21 @@ from functools import partial
 
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoImageProcessor, AutoModelForVideoClassification, AutoVideoProcessor, Pipeline
+from transformers import AutoModelForVideoClassification, Pipeline
 from transformers.utils import logging
 
-from ..models.video_processing_effvid import aggregate_views
+from ..host_processing import frame_size, frames_per_clip, load_processor, takes_videos
+from ..models.video_processing_effvid import ReadOptions, aggregate_views
 from .batching import Batcher
-from .clips import ClipRecipe, Reading, read_clips, read_windows
+from .clips import ClipRecipe, read_clips, read_windows
 from .host_inputs import HostInputs, processor_for_size
 from .inputs import LIST, SINGLE, FailedItem, iterate, kind_of, map_ahead, name_of, number_of
-from .position_interpolation import (
-    PositionInterpolationError,
-    interpolate_positions,
-    native_image_size,
-    native_num_frames,
-    takes_num_frames,
-)
+from .position_interpolation import PositionInterpolationError, interpolate_positions, takes_num_frames
 
 
 logger = logging.get_logger(__name__)
 
-READING_PARAMS = ("start", "end", "limits", "isolate", "allow_remote")
+READING_PARAMS = tuple(ReadOptions.__dataclass_fields__)
 RECIPE_PARAMS = (
     "num_frames",
     "frame_sampling_rate",
@@ -106,7 +101,7 @@ class VideoClassificationPipeline(Pipeline):
         if image_size is not None:
             video_processor = video_processor and processor_for_size(video_processor, image_size)
             image_processor = image_processor and processor_for_size(image_processor, image_size)
-        self.inputs = HostInputs(model, video_processor, image_processor)
+        self.inputs = HostInputs(model, video_processor if video_processor is not None else image_processor)
         super().__init__(model, video_processor=video_processor, image_processor=image_processor, **kwargs)
         self.model.eval()
 
@@ -248,7 +243,7 @@ class VideoClassificationPipeline(Pipeline):
         config = self.model.config
         if not takes_num_frames(config, recipe.num_frames):
             raise PositionInterpolationError(
-                f"{type(self.model).__name__} takes {native_num_frames(config)} frames of {native_image_size(config)} pixels, not "
+                f"{type(self.model).__name__} takes {frames_per_clip(config)} frames of {frame_size(config)} pixels, not "
                 f"num_frames={recipe.num_frames}: give num_frames={recipe.num_frames} when you build the pipeline, so that its "
                 "positions are interpolated."
             )
@@ -305,17 +300,14 @@ class VideoClassificationPipeline(Pipeline):
 
 
 def load_processors(model, loading):
-    """The video processor of a checkpoint, or, for checkpoints from before there were any, its image processor."""
+    """(video processor, image processor) of a checkpoint; one of them is None."""
     hub = {name: loading[name] for name in ("revision", "token", "trust_remote_code", "cache_dir") if name in loading}
-    try:
-        return AutoVideoProcessor.from_pretrained(model, **hub), None
-    except (OSError, ValueError, ImportError) as error:
-        logger.info(f"No video processor in {model} ({error}): trying its image processor.")
-        return None, AutoImageProcessor.from_pretrained(model, **hub)
+    processor = load_processor(model, **hub)
+    return (processor, None) if takes_videos(processor) else (None, processor)
 
 
 def make_reading(params):
-    return Reading(**{name: params[name] for name in READING_PARAMS if name in params})
+    return ReadOptions(**{name: params[name] for name in READING_PARAMS if name in params})
 
 
 def reject(source):

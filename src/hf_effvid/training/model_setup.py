@@ -4,15 +4,14 @@ import os
 
 from transformers import (
     AutoConfig,
-    AutoImageProcessor,
     AutoModelForVideoClassification,
-    AutoVideoProcessor,
     PreTrainedConfig,
     PreTrainedModel,
     set_seed,
 )
 
 from ..auto import complete_auto_map, find_architecture, register
+from ..host_processing import frame_size, holds_recipe, load_processor, required_frames_per_clip, with_recipe
 from ..models.video_processing_effvid import EffVidVideoProcessor
 from .lora import head_modules
 from .tasks import MULTI_LABEL
@@ -90,45 +89,18 @@ def open_processor(processor, model, source, trust_remote_code=False):
     if processor is None:
         return processor_for(model.config)
     if isinstance(processor, (str, os.PathLike)):
-        name = os.fspath(processor)
-        try:
-            processor = AutoVideoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
-        except (OSError, ValueError):
-            # older checkpoints only have an image processor
-            processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
-    return processor if hasattr(processor, "transform_clip") else with_recipe(processor, model.config)
+        processor = load_processor(os.fspath(processor), trust_remote_code=trust_remote_code)
+    return processor if holds_recipe(processor) else with_recipe(processor, model.config)
 
 
 def processor_for(config):
     """A recipe for a model from scratch: clips of its own length and size, the whole short side."""
-    num_frames, size = _num_frames(config), getattr(config, "image_size", 224)
+    num_frames, size = required_frames_per_clip(config), frame_size(config) or 224
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     return EffVidVideoProcessor(
         num_frames=num_frames,
         size={"shortest_edge": min(height, width)} if height == width else {"height": height, "width": width},
         crop_size={"height": height, "width": width},
-    )
-
-
-def with_recipe(processor, config):
-    """A stock video or image processor as an `EffVidVideoProcessor` that gives the same pixels from the same frames."""
-    scale = float(getattr(processor, "rescale_factor", None) or 1 / 255) * 255
-    # ViViT shifts pixels to [-1, 1] before it normalises
-    offset = 1.0 if getattr(processor, "offset", False) else 0.0
-    normalize = bool(getattr(processor, "do_normalize", True))
-    mean = list(processor.image_mean) if normalize else [0.0] * 3
-    std = list(processor.image_std) if normalize else [1.0] * 3
-    center_crop = bool(getattr(processor, "do_center_crop", False)) and processor.crop_size is not None
-    fields = {"size": _plain_size(processor.size), "do_center_crop": center_crop}
-    if center_crop:
-        fields["crop_size"] = _plain_size(processor.crop_size)
-    return EffVidVideoProcessor(
-        num_frames=_num_frames(config),
-        do_resize=bool(getattr(processor, "do_resize", True)),
-        resample=int(getattr(processor, "resample", None) or 2),
-        image_mean=[(value + offset) / scale for value in mean],
-        image_std=[value / scale for value in std],
-        **fields,
     )
 
 
@@ -161,18 +133,3 @@ def _initialize_head(model):
                 # transformers' initialisers leave alone what came from a file
                 parameter._is_hf_initialized = False
             model._init_weights(module)
-
-
-def _num_frames(config):
-    for name in ("num_frames", "frames_per_clip"):
-        if getattr(config, name, None):
-            return int(getattr(config, name))
-    raise ValueError(
-        f"{type(config).__name__} does not say how many frames a clip has; pass processor=EffVidVideoProcessor(num_frames=...)."
-    )
-
-
-def _plain_size(size):
-    if isinstance(size, int):
-        return {"height": size, "width": size}
-    return {name: int(value) for name, value in dict(size).items() if value is not None}

@@ -1,0 +1,173 @@
+"""Any video classifier of transformers, and the processor that came with it.
+
+A stock processor holds no recipe: nothing says which frames it wants. So our reader picks and decodes them, and the processor does the
+rest: its own resizing, cropping and normalisation stay the definition (`host_pixels`, `host_views`). Only training, which augments
+by a recipe and saves one with the checkpoint, translates it into one (`with_recipe`).
+"""
+
+import torch
+from transformers import AutoImageProcessor, AutoVideoProcessor
+from transformers.image_utils import SizeDict
+from transformers.utils import logging
+
+from .models.video_processing_effvid import EffVidVideoProcessor, crop_frames
+
+
+logger = logging.get_logger(__name__)
+
+# What is raised for a checkpoint without the processor that was asked for, or whose processor needs a missing library.
+NO_PROCESSOR = (OSError, ValueError, KeyError, ImportError)
+
+
+# ---- what a configuration says ---------------------------------------------------------------------------------------------
+
+
+def frames_per_clip(config):
+    """Number of frames that a model takes, under the names that transformers' configurations use; None when it does not say."""
+    for name in ("num_frames", "frames_per_clip"):
+        if getattr(config, name, None):
+            return int(getattr(config, name))
+    return None
+
+
+def required_frames_per_clip(config):
+    """The same, for whoever cannot go on without it.
+
+    Raises:
+        ValueError: the configuration does not say.
+    """
+    num_frames = frames_per_clip(config)
+    if num_frames is None:
+        raise ValueError(
+            f"{type(config).__name__} does not say how many frames a clip has: pass "
+            "processor=EffVidVideoProcessor(num_frames=...)."
+        )
+    return num_frames
+
+
+def frame_size(config):
+    """Pixels of the frames that a model takes: an int, (height, width), or None when its configuration does not say."""
+    for name in ("image_size", "crop_size"):
+        if getattr(config, name, None) is not None:
+            return getattr(config, name)
+    return None
+
+
+# ---- processors ------------------------------------------------------------------------------------------------------------
+
+
+def load_processor(name, **options):
+    """The video processor of a checkpoint or, for checkpoints from before there were any, its image processor.
+
+    Args:
+        name: folder or Hub id.
+        options: passed to `from_pretrained` (`revision`, `trust_remote_code`, ...).
+
+    Raises:
+        OSError, ValueError, KeyError, ImportError: there is neither.
+    """
+    try:
+        return AutoVideoProcessor.from_pretrained(name, **options)
+    except NO_PROCESSOR as error:
+        logger.info(f"No video processor in {name} ({error}): trying its image processor.")
+        return AutoImageProcessor.from_pretrained(name, **options)
+
+
+def holds_recipe(processor):
+    """Whether a processor is ours. Not an isinstance check: one loaded as remote code has another class identity."""
+    return hasattr(processor, "transform_clip") and hasattr(processor, "frame_indices")
+
+
+def takes_videos(processor):
+    """Whether a stock processor is a video processor; an image processor takes a list of frames."""
+    return hasattr(processor, "fetch_videos")
+
+
+def crop_places(num_crops):
+    """Where the crops of a multi-view test lie along the long side, from 0 to 1; a single one is centred."""
+    return [0.5] if num_crops == 1 else [i / (num_crops - 1) for i in range(num_crops)]
+
+
+def host_pixels(processor, frames, input_name="pixel_values"):
+    """What a stock processor makes of the frames of a clip.
+
+    Args:
+        processor: a video or image processor of transformers, for example a `VideoMAEVideoProcessor`.
+        frames: uint8 (T, 3, H, W).
+        input_name: `model.main_input_name`, what the model calls its pixels.
+
+    Returns:
+        (T, 3, height, width) float.
+
+    Raises:
+        ValueError: the processor gives no pixels.
+    """
+    if takes_videos(processor):
+        batch = processor(frames, do_sample_frames=False, return_tensors="pt")
+    else:
+        batch = processor([frame.permute(1, 2, 0).numpy() for frame in frames], return_tensors="pt")
+    names = [name for name in (input_name, "pixel_values", "pixel_values_videos") if name in batch]
+    if not names:
+        raise ValueError(
+            f"{type(processor).__name__} gives {sorted(batch)}, but the model takes {input_name!r}: "
+            "use the processor that was published with the model."
+        )
+    pixels = batch[names[0]]
+    return pixels[0] if pixels.ndim == 5 else pixels
+
+
+def host_views(processor, frames, num_crops=1, input_name="pixel_values"):
+    """The spatial views of a clip through a stock processor.
+
+    One view is what the processor makes of the frames. For several it gets squares of the short side, from one end of the long
+    side to the other, which it resizes and crops in its own way.
+
+    Args:
+        processor, frames, input_name: as in `host_pixels`.
+        num_crops: number of views.
+
+    Returns:
+        (T, num_crops, 3, height, width) float.
+    """
+    if num_crops == 1:
+        return host_pixels(processor, frames, input_name)[:, None]
+    side = min(frames.shape[-2:])
+    square = SizeDict(height=side, width=side)
+    views = [crop_frames(frames, square, place) for place in crop_places(num_crops)]
+    return torch.stack([host_pixels(processor, view, input_name) for view in views], dim=1)
+
+
+def with_recipe(processor, config):
+    """A stock processor as an `EffVidVideoProcessor` that gives the same pixels from the same frames.
+
+    Args:
+        processor: a video or image processor.
+        config: the model's configuration, which says how many frames a clip has.
+
+    Raises:
+        ValueError: the configuration does not say.
+    """
+    scale = float(getattr(processor, "rescale_factor", None) or 1 / 255) * 255
+    # ViViT shifts pixels to [-1, 1] before it normalises
+    offset = 1.0 if getattr(processor, "offset", False) else 0.0
+    normalize = bool(getattr(processor, "do_normalize", True))
+    mean = list(processor.image_mean) if normalize else [0.0] * 3
+    std = list(processor.image_std) if normalize else [1.0] * 3
+    center_crop = bool(getattr(processor, "do_center_crop", False)) and processor.crop_size is not None
+    fields = {"size": _plain_size(processor.size), "do_center_crop": center_crop}
+    if center_crop:
+        fields["crop_size"] = _plain_size(processor.crop_size)
+    return EffVidVideoProcessor(
+        num_frames=required_frames_per_clip(config),
+        do_resize=bool(getattr(processor, "do_resize", True)),
+        resample=int(getattr(processor, "resample", None) or 2),
+        image_mean=[(value + offset) / scale for value in mean],
+        image_std=[value / scale for value in std],
+        **fields,
+    )
+
+
+def _plain_size(size):
+    if isinstance(size, int):
+        return {"height": size, "width": size}
+    return {name: int(value) for name, value in dict(size).items() if value is not None}
