@@ -6,6 +6,7 @@ import random
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
 
@@ -225,7 +226,7 @@ PLAYLISTS = {
 def bomb(container="mp4", codec="libx264", num_frames=6, side=4096):
     """Encode a few equal 4096x4096 frames: kilobytes that unpack to hundreds of megabytes."""
     flat = av.VideoFrame.from_ndarray(pattern(1, 1, 0).repeat(side, 0).repeat(side, 1), format="rgb24")
-    frame = flat.reformat(format="rgb8" if codec == "gif" else "yuv420p", threads=1)
+    frame = flat.reformat(format="rgb8" if codec == "gif" else "yuv420p")
     options = {"preset": "ultrafast", "threads": "1"} if codec == "libx264" else {}
     return encode(container, codec, frame.format.name, (side, side), options=options, frames=[frame] * num_frames)
 
@@ -254,7 +255,7 @@ def _size_change(container, codec="libx264"):
             with av.open(part) as source:
                 for packet in source.demux(video=0):
                     if packet.size:
-                        packet.stream, packet.time_base = stream, stream.time_base
+                        packet.stream, packet.time_base = stream, Fraction(1, 1000)
                         packet.pts = packet.dts = index * 40
                         index += 1
                         output.mux(packet)

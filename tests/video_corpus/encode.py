@@ -96,7 +96,7 @@ def _write(output, stream, pictures, pixel_format, times, colorspace):
     for index, picture in enumerate(pictures):
         frame = picture
         if isinstance(picture, np.ndarray):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixel_format, threads=1)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixel_format)
         if colorspace is not None:
             frame.colorspace = colorspace
         if times is not None:
@@ -171,7 +171,7 @@ def encode_with_cover(cover_first):
         def add_cover():
             cover = output.add_stream("png", rate=1)
             cover.width, cover.height, cover.pix_fmt = 200, 200, "rgb24"
-            cover.disposition = av.stream.Disposition.attached_pic
+            cover.disposition = av.stream.Disposition.attached_pic.value  # PyAV 16 takes integers only
             return cover
 
         def add_video():

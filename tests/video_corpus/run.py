@@ -8,6 +8,7 @@ is alive afterwards. A worker that dies or hangs is replaced, and its death is p
 
 import argparse
 import collections
+import concurrent.futures
 import json
 import os
 import platform
@@ -28,7 +29,7 @@ READER = Path(__file__).resolve().parents[2] / "src" / "hf_effvid" / "models"
 WORKER = Path(__file__).with_name("worker.py")
 BEGIN, END = "<!-- corpus: begin -->", "<!-- corpus: end -->"
 MAX_SECONDS, MAX_BYTES = 10.0, 10**9
-_GRACE = 20.0  # a case may take this much longer before the worker is killed: the machine may be busy
+_GRACE = 110.0  # wall-clock seconds until a silent worker is killed as hanging: the machine may be busy
 
 
 class Worker:
@@ -112,32 +113,31 @@ def run_cases(cases, num_workers=2, progress=None):
 
         def work():
             worker, resident = Worker(), []
-            while True:
-                try:
+            try:
+                while True:
                     case = todo.get_nowait()
-                except queue.Empty:
-                    worker.close()
-                    return
-                path = Path(folder, case.name)
-                path.write_bytes(case.make())
-                facts = worker.read(path)
-                path.unlink()
-                if "resident" in facts:
-                    resident.append(facts["resident"])
-                else:
-                    worker.close()
-                    worker, resident = Worker(), []
-                with lock:
+                    path = Path(folder, case.name)
+                    path.write_bytes(case.make())
+                    facts = worker.read(path)
+                    path.unlink()
+                    if "resident" in facts:
+                        resident.append(facts["resident"])
+                    else:
+                        worker.close()
+                        worker, resident = Worker(), []
                     facts["growth"] = resident[-1] - resident[9] if len(resident) > 10 else 0
-                    done.append((case, facts))
-                    if progress is not None:
-                        progress(len(done), len(cases))
+                    with lock:
+                        done.append((case, facts))
+                        if progress is not None:
+                            progress(len(done), len(cases))
+            except queue.Empty:
+                return
+            finally:
+                worker.close()
 
-        threads = [threading.Thread(target=work) for _ in range(num_workers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
+            for finished in [pool.submit(work) for _ in range(num_workers)]:
+                finished.result()  # a generator that fails is an error, not a case less
     return summarize(done)
 
 

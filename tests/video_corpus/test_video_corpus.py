@@ -88,7 +88,7 @@ def test_the_runner_notices_a_death_a_hang_and_a_wrong_outcome(monkeypatch, tmp_
     )
     monkeypatch.setattr(run, "WORKER", script)
     monkeypatch.setattr(run, "MAX_SECONDS", 1.0)
-    monkeypatch.setattr(run, "_GRACE", 0.5)
+    monkeypatch.setattr(run, "_GRACE", 5.0)
     names = ("a.mp4", "crash.mp4", "b.mp4", "hang.mp4", "c.mp4", "count.mp4", "error.mp4")
     cases = [catalogue.Case(name, "made up", bytes) for name in names[:5]]
     cases.append(catalogue.Case("count.mp4", "made up", bytes, "frames", 4))

@@ -70,7 +70,7 @@ def main():
     output = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     modules = load_reader(sys.argv[1])
-    limits = modules[0].VideoLimits(timeout=8.0)
+    limits = modules[0].VideoLimits()
     extra = int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + extra,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -107,8 +107,7 @@ def open_container(opened, limits, deadline):
         container = av.open(
             GuardedFile(opened.file, deadline),
             mode="r",
-            options={"max_pixels": str(limits.max_pixels), "threads": "1"},
-            container_options=_container_options(head),
+            **_options(head, limits),
             metadata_errors="replace",
             io_open=_refuse_to_open,
         )
@@ -126,12 +125,13 @@ def refuse_playlists(head, name):
         raise VideoSourceNotAllowed(name, "a playlist, not a video", "Give the video file itself")
 
 
-def _container_options(head):
-    options = {"format_whitelist": ALLOWED_FORMATS, "protocol_whitelist": "none"}
+def _options(head, limits):
+    """Return FFmpeg's options for opening a file that begins with `head`."""
+    container = {"format_whitelist": ALLOWED_FORMATS, "protocol_whitelist": "none"}
     if head.startswith(_LATE_STREAM_MARKS):
         # Their streams appear only while FFmpeg analyses the file, too late for max_pixels: nothing may decode then.
-        options["codec_whitelist"] = "none"
-    return options
+        return {"container_options": {**container, "codec_whitelist": "none"}}
+    return {"options": {"max_pixels": str(limits.max_pixels), "threads": "1"}, "container_options": container}
 
 
 def _refuse_to_open(url, flags, options):

@@ -71,9 +71,10 @@ def orientation_of_frame(frame):
 class RgbConverter:
     """Converts PyAV frames to (H, W, 3) uint8 arrays with each frame's own colour matrix and range.
 
-    One rule for every decoder: chroma is sampled at the centre of its block and, where the fast 8-bit converters of
-    FFmpeg do not apply, interpolated bicubically. That is what torchcodec computes. Left to itself, FFmpeg 8 takes the
-    chroma position from the stream (H.264 and HEVC say "left"), and the same 10-bit file differs between decoders.
+    One rule for every decoder: chroma lies at the centre of its block, and is interpolated bicubically where FFmpeg
+    has no direct 8-bit converter. That is what torchcodec computes. Left to itself, FFmpeg 8 takes the chroma position
+    from the stream (H.264 and HEVC say "left") and the fields of interlaced frames one by one, and the same file looks
+    different from decoder to decoder. Interlaced frames stay as they are: both fields, not deinterlaced.
     """
 
     def __init__(self):
@@ -83,8 +84,6 @@ class RgbConverter:
     def __call__(self, frame):
         if frame.format.name == "rgb24":
             return frame.to_ndarray()
-        if not (_interpolates_chroma(frame) or frame.interlaced_frame):
-            return frame.reformat(format="rgb24", interpolation="BICUBIC", threads=1).to_ndarray()
         key = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
         if key != self._key:
             self._graph, self._key = _conversion_graph(frame), key
@@ -92,19 +91,10 @@ class RgbConverter:
         return self._graph.pull().to_ndarray()
 
 
-def _interpolates_chroma(frame):
-    """Whether FFmpeg has to scale the chroma planes: for more than 8 bits, or a row of blocks that is cut."""
-    form = frame.format
-    if form.is_rgb or len(form.components) < 3:
-        return False
-    chroma = form.components[1]
-    subsampled = chroma.width != frame.width or chroma.height != frame.height
-    return subsampled and (chroma.bits > 8 or frame.height % 2 == 1)
-
-
 def _conversion_graph(frame):
     graph = av.filter.Graph()
-    graph.threads = 1
+    if hasattr(graph, "threads"):  # PyAV 17; data loader workers bring the parallelism
+        graph.threads = 1
     source = graph.add_buffer(
         width=frame.width,
         height=frame.height,
