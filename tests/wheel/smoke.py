@@ -19,8 +19,9 @@ def write_clip(path: Path) -> None:
 
 
 def main() -> None:
-    import hf_effvid
     from transformers import pipeline
+
+    import hf_effvid
 
     assert "site-packages" in hf_effvid.__file__, hf_effvid.__file__
     assert importlib.util.find_spec("pytest") is None, "the environment is not clean"
