@@ -184,7 +184,9 @@ class VideoFocalNetModulation(nn.Module):
             size = window + 2 * level
             self.register_parameter(f"spatial_kernel_{level}", nn.Parameter(torch.empty(channels, 1, size, size)))
             if self.projection_in_temporal is not None:
-                self.register_parameter(f"temporal_kernel_{level}", nn.Parameter(torch.empty(channels, channels, size)))
+                self.register_parameter(
+                    f"temporal_kernel_{level}", nn.Parameter(torch.empty(channels, channels, size))
+                )
 
     @property
     def kernels(self):
