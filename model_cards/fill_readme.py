@@ -1,0 +1,291 @@
+# /// script
+# dependencies = ["hf_effvid[train]"]
+# ///
+"""Writes what README.md shows but does not know: the printed outputs of its Python blocks, and the tables of measured numbers.
+
+    make quickstart && python model_cards/fill_readme.py      # outputs and tables
+    python model_cards/fill_readme.py --tables                # tables only: runs nothing, reads model_cards/results/*.json
+    python model_cards/fill_readme.py --tables --check        # writes nothing; exit code 1 when the page differs
+
+A page marks the places with comments that Markdown does not show:
+
+    <!-- output: begin --> <!-- output: end -->      after a Python block: what it printed (blocks run in order and share their names)
+    <!-- models: begin --> <!-- models: end -->      one row per model and data set: task, accuracy, multiply-accumulates, parameters
+    <!-- results: begin --> <!-- results: end -->    every measured accuracy and every paired difference, by data set
+
+Seeds of one model, data set and variant become one row: the mean, the accuracy of each seed, and the Wilson interval of the mean over the
+n videos (too wide rather than too narrow, since several seeds see the same videos).
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hf_effvid.evaluation.results import Metric, ResultEntry, ResultsFile, wilson_interval
+
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "model_cards" / "results"
+NOT_MEASURED = "not measured"
+BASELINE = "baseline: "
+DIFFERENCE = "top1 difference, A minus B"
+
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+OUTPUT_AFTER = re.compile(r"\s*<!-- output: begin -->\n(.*?)<!-- output: end -->", re.DOTALL)
+
+
+class PageError(ValueError):
+    """The page cannot be filled: a mark is missing, or a block of it fails."""
+
+
+@dataclass(frozen=True)
+class PythonBlock:
+    """A fenced Python block of a Markdown page.
+
+    Attributes:
+        code: its text.
+        line: the line of the page on which the code begins, counted from 1.
+        output: start and end of the text between the output marks behind it, None where there are none.
+    """
+
+    code: str
+    line: int
+    output: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The seeds of one model on one split of one data set in one variant."""
+
+    entries: tuple[ResultEntry, ...]
+
+    @property
+    def first(self) -> ResultEntry:
+        return self.entries[0]
+
+    @property
+    def top1(self) -> list[Metric]:
+        return [entry.metric("top1") for entry in self.entries]
+
+    def cost(self, name: str) -> float | None:
+        return next((getattr(e.cost, name) for e in self.entries if getattr(e.cost, name) is not None), None)
+
+
+def python_blocks(page: str) -> list[PythonBlock]:
+    """The fenced Python blocks of a page, in order."""
+    blocks = []
+    for found in PYTHON_BLOCK.finditer(page):
+        output = OUTPUT_AFTER.match(page, found.end())
+        line = page.count("\n", 0, found.start(1)) + 1
+        blocks.append(PythonBlock(found[1], line, output.span(1) if output else None))
+    return blocks
+
+
+def run_blocks(blocks: Iterable[PythonBlock], page_name: str) -> list[str]:
+    """Runs the blocks in the current folder, one after the other with the same names; returns what each printed on stdout.
+
+    Raises:
+        PageError: a block raised; the message names its line.
+    """
+    names = {"__name__": "__main__"}
+    printed = []
+    for block in blocks:
+        # empty lines before the code, so that a traceback shows the line of the page
+        code = compile("\n" * (block.line - 1) + block.code, page_name, "exec")
+        stdout = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(stdout):
+                exec(code, names)
+        except Exception as error:
+            raise PageError(f"{page_name}, block at line {block.line}: {type(error).__name__}: {error}") from error
+        printed.append(stdout.getvalue())
+    return printed
+
+
+def with_outputs(page: str, printed: list[str]) -> str:
+    """The page with the text that each block printed between the marks behind it."""
+    blocks = python_blocks(page)
+    for block, text in reversed(list(zip(blocks, printed, strict=True))):
+        if block.output is None:
+            continue
+        if not text.strip():
+            raise PageError(f"the block at line {block.line} has output marks but printed nothing")
+        start, end = block.output
+        page = f"{page[:start]}\n```text\n{text.rstrip()}\n```\n\n{page[end:]}"
+    return page
+
+
+def with_section(page: str, name: str, text: str) -> str:
+    """The page with `text` between the marks of a section."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if page.count(begin) != 1 or page.count(end) != 1:
+        raise PageError(f"expected the marks '{begin}' and '{end}' once each")
+    before, rest = page.split(begin)
+    after = rest.split(end)[1]
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}" if text else f"{before}{begin}\n{end}{after}"
+
+
+def with_tables(page: str, results: Path = RESULTS) -> str:
+    """The page with the tables that the results files give."""
+    entries = {path: ResultsFile.load(path).results for path in sorted(results.glob("*.json"))}
+    everything = [entry for of_file in entries.values() for entry in of_file]
+    return with_section(with_section(page, "models", models_table(everything)), "results", results_tables(everything))
+
+
+def grouped(entries: Iterable[ResultEntry]) -> list[Group]:
+    """Entries with a top-1 accuracy, seeds together, in the order in which they first appear."""
+    groups: dict[tuple, list[ResultEntry]] = {}
+    for entry in entries:
+        if entry.metric("top1") is not None:
+            key = (entry.model, entry.dataset, entry.split, entry.variant, entry.quoted)
+            groups.setdefault(key, []).append(entry)
+    return [Group(tuple(sorted(of_key, key=lambda entry: entry.provenance.seed or 0))) for of_key in groups.values()]
+
+
+def models_table(entries: list[ResultEntry]) -> str:
+    """One row per model and data set, without baselines: the plain variant, else the first in the file."""
+    plain: dict[tuple, Group] = {}
+    for group in grouped(entries):
+        key = (group.first.model, group.first.dataset)
+        if not group.first.model.startswith(BASELINE) and (key not in plain or group.first.variant == ""):
+            plain[key] = group
+    rows = []
+    for group in plain.values():
+        entry = group.first
+        parameters, gmacs = group.cost("parameters"), group.cost("gmacs")
+        rows.append(
+            (
+                _model_name(entry),
+                entry.task.replace("-", " "),
+                f"{_plain(entry.dataset)} ({_plain(entry.split)})",
+                f"{_accuracy(group)} {_interval(group)}",
+                _count(group),
+                f"{gmacs:.3g}" if gmacs else NOT_MEASURED,
+                f"{parameters / 1e6:.2f} M" if parameters else NOT_MEASURED,
+            )
+        )
+    return _table(("model", "task", "measured on", "top-1 [95 %]", "n", "GMACs per view", "parameters"), rows)
+
+
+def results_tables(entries: list[ResultEntry]) -> str:
+    """Accuracies by data set, baselines first, and below them the paired differences."""
+    groups = grouped(entries)
+    datasets = sorted({group.first.dataset for group in groups})
+    ordered = sorted(
+        groups, key=lambda g: (datasets.index(g.first.dataset), not g.first.model.startswith(BASELINE), g.first.quoted)
+    )
+    accuracies = [
+        (
+            f"{_plain(group.first.dataset)} ({_plain(group.first.split)})",
+            _model_name(group.first, variant=True),
+            _accuracy(group),
+            _interval(group),
+            _count(group),
+            _seeds(group),
+        )
+        for group in ordered
+    ]
+    differences = [
+        (
+            f"{_plain(entry.dataset)} ({_plain(entry.split)})",
+            _plain(f"{entry.model}: {entry.variant}"),
+            f"{100 * metric.value:+.1f} points",
+            f"[{100 * metric.interval[0]:+.1f}, {100 * metric.interval[1]:+.1f}]" if metric.interval else "none",
+            str(metric.n),
+        )
+        for entry in sorted(entries, key=lambda entry: entry.dataset)
+        if (metric := entry.metric(DIFFERENCE)) is not None
+    ]
+    tables = (
+        _table(("data set", "model", "top-1", "95 % interval", "n", "each seed"), accuracies),
+        _table(("data set", "paired difference, same videos", "top-1", "95 % interval", "n"), differences),
+    )
+    return "\n\n".join(table for table in tables if table)
+
+
+def _model_name(entry: ResultEntry, variant: bool = False) -> str:
+    name = _plain(entry.model)
+    if (ROOT / "model_cards" / f"{entry.model}.md").is_file():
+        name = f"[{name}](model_cards/{entry.model}.md)"
+    if variant and entry.variant:
+        name += f", {_plain(entry.variant)}"
+    return f"{name} (quoted)" if entry.quoted else name
+
+
+def _plain(text: str) -> str:
+    """Text of our own results files inside a table cell."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _mean(group: Group) -> float:
+    return sum(metric.value for metric in group.top1) / len(group.top1)
+
+
+def _accuracy(group: Group) -> str:
+    return f"{_mean(group):.1%}"
+
+
+def _interval(group: Group) -> str:
+    """That of the file for one run; for several the Wilson interval of their mean, which needs the same videos for all."""
+    first = group.top1[0]
+    if len(group.entries) == 1:
+        interval = first.interval
+    else:
+        counts = {metric.n for metric in group.top1}
+        if len(counts) != 1 or None in counts:
+            raise PageError(
+                f"{group.first.model} on {group.first.dataset}: seeds with different n {sorted(map(str, counts))}"
+            )
+        interval = wilson_interval(_mean(group) * first.n, first.n)
+    return f"[{interval[0]:.1%}, {interval[1]:.1%}]" if interval else "none"
+
+
+def _count(group: Group) -> str:
+    return str(group.top1[0].n) if group.top1[0].n else "not stated"
+
+
+def _seeds(group: Group) -> str:
+    if len(group.entries) > 1:
+        return ", ".join(f"{metric.value:.1%}" for metric in group.top1)
+    return "one run"
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    if not rows:
+        return ""
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results files")
+    parser.add_argument("--tables", action="store_true", help="only the tables; no block is run")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when the page would change")
+    options = parser.parse_args(arguments)
+
+    old = options.page.read_text(encoding="utf-8")
+    new = with_tables(old, options.results)
+    if not options.tables:
+        os.chdir(ROOT)  # the blocks name paths as a reader at the root of the repository sees them
+        new = with_outputs(new, run_blocks(python_blocks(new), options.page.name))
+    if new == old:
+        print(f"{options.page}: up to date")
+        return 0
+    if options.check:
+        print(f"{options.page}: out of date, run python model_cards/fill_readme.py", file=sys.stderr)
+        return 1
+    options.page.write_text(new, encoding="utf-8")
+    print(f"{options.page}: written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
