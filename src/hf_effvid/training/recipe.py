@@ -23,6 +23,15 @@ from ..models.video_processing_effvid import EffVidVideoProcessor
 from .arguments import EffVidTrainingArguments
 
 
+_KINDS = {
+    "model": (str, dict),
+    "processor": (dict,),
+    "augmentation": (str, dict),
+    "cache": (str,),
+    "training": (dict,),
+}
+
+
 class RecipeFileError(ValueError):
     """A recipe file, or an override of one of its values, cannot be used; the message names the key."""
 
@@ -77,7 +86,8 @@ def load_recipe(path=None, overrides=()) -> TrainRecipe:
         overrides: `section.key=value` strings; values are read as YAML, so `true`, `3` and `[1, 2]` mean what they say.
 
     Raises:
-        RecipeFileError: a file that is no YAML mapping, an unknown section or key, or an override without `=`.
+        RecipeFileError: a file that is no YAML mapping, an unknown section or key, a section of the wrong kind, or an override
+            without `=` or whose value is not YAML.
     """
     document = {}
     if path is not None:
@@ -91,6 +101,7 @@ def load_recipe(path=None, overrides=()) -> TrainRecipe:
         _apply_override(document, override)
     _refuse_unknown("recipe", document, [f.name for f in fields(TrainRecipe)])
     recipe = TrainRecipe(**document)
+    _refuse_wrong_kinds(recipe)
     recipe.training = {name: _as_meant(name, value) for name, value in (recipe.training or {}).items()}
     _refuse_unknown("training", recipe.training, [f.name for f in fields(EffVidTrainingArguments)])
     return recipe
@@ -100,13 +111,17 @@ def _apply_override(document: dict, override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise RecipeFileError(f"--set expects section.key=value, got {override!r}.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeFileError(f"{override!r}: the value is not YAML ({error}).") from error
     *sections, name = key.split(".")
     place = document
     for section in sections:
         if not isinstance(place.get(section), dict):
             place[section] = {}
         place = place[section]
-    place[name] = _as_number(yaml.safe_load(text))
+    place[name] = _as_number(value)
 
 
 def _as_meant(name: str, value):
@@ -130,6 +145,15 @@ def _fields_of_config(model_type: str) -> list[str]:
     except ValueError as error:
         raise RecipeFileError(f"model: unknown model_type {model_type!r}.") from error
     return [*config.to_dict(), *(f.name for f in fields(config))]
+
+
+def _refuse_wrong_kinds(recipe: TrainRecipe) -> None:
+    """A list where fields belong would otherwise fail much later, far from the file."""
+    for section, kinds in _KINDS.items():
+        value = getattr(recipe, section)
+        if value is not None and not isinstance(value, kinds):
+            expected = " or ".join({str: "a word", dict: "`key: value` lines"}[kind] for kind in kinds)
+            raise RecipeFileError(f"{section}: expected {expected}, found {value!r}.")
 
 
 def _refuse_unknown(section: str, given, known) -> None:
