@@ -3,7 +3,7 @@
 #
 #   bash examples/real_videos.sh DATA_FOLDER NAME [OUTPUT_FOLDER]
 #
-# DATA_FOLDER has train / validation / test clips; the test split is looked at once per model, at the end. Results go to
+# DATA_FOLDER has train / validation / test clips; the test split is looked at only at the end. Results go to
 # model_cards/results/real-NAME.json, per-video predictions to OUTPUT_FOLDER. NO_TEMPORAL=0 leaves out the models without the branch. About 25 minutes on two CPU cores for 370 short clips.
 set -euo pipefail
 data=$1 name=$2 out=${3:-outputs/real_videos}/$2
