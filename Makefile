@@ -10,7 +10,7 @@ JOBS ?= 2
 # One BLAS/OpenMP thread per test worker: two workers on two cores would otherwise fight over both.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: quickstart test test-slow test-hub test-corpus test-corpus-full test-peer test-wheel test-all matrix lint format clean
+.PHONY: quickstart test test-slow test-hub test-corpus test-corpus-full test-peer test-wheel test-torchcodec test-all matrix lint format clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,10 +40,14 @@ test-corpus-full: $(STAMP)  ## every awkward video
 test-peer: $(STAMP)  ## transformers' own common tests, taken from its source distribution
 	$(TEST_ENV) $(BIN)/python tests/peer/run.py
 
+test-torchcodec: $(STAMP)  ## the same pixels from PyAV and torchcodec; skipped, with the reason, where FFmpeg is not installed
+	$(BIN)/python -m pip install --quiet torchcodec
+	$(TEST_ENV) $(BIN)/python -m pytest -rs tests/models/test_video_reader_backends.py
+
 test-wheel: $(STAMP)  ## build the wheel, install it in a clean environment, use it there
 	$(BIN)/python tests/wheel/run.py
 
-test-all: test test-slow test-hub test-corpus test-peer test-wheel
+test-all: test test-slow test-hub test-corpus test-peer test-wheel test-torchcodec
 
 matrix: $(STAMP)  ## default tests on the Pythons and transformers versions at hand (see tests/matrix/run.py --help)
 	$(BIN)/python tests/matrix/run.py
