@@ -1,0 +1,236 @@
+"""Every script in examples/ runs as its docstring says, offline, on generated clips; every recipe in examples/configs/ builds and trains."""
+
+import ast
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForVideoClassification, VideoMAEConfig, VideoMAEForVideoClassification
+from transformers import VideoMAEVideoProcessor as StockProcessor
+
+import hf_effvid
+from hf_effvid.auto import register
+from hf_effvid.data.synthetic import MOTION_CLASSES, tiny_motion_dataset
+from hf_effvid.data.transforms import AugmentationConfig
+from hf_effvid.evaluation.results import ResultsFile
+from hf_effvid.training import train_classifier
+from hf_effvid.training.arguments import EffVidTrainingArguments
+from hf_effvid.training.recipe import load_recipe
+
+
+register()  # folders are opened in this process, as an installed user does
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("*.py"))
+RECIPES = sorted(EXAMPLES.glob("configs/*.yaml"))
+
+
+def run(script, folder, *flags, program=sys.executable, environment=()):
+    """Runs a script in `folder`, offline and without a GPU; returns what it printed."""
+    quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", **dict(environment)}
+    command = [str(part) for part in (program, script, *flags)]
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **quiet}, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def name_of(path):
+    return path.name
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return tiny_motion_dataset(tmp_path_factory.mktemp("examples") / "motion", size=64, num_frames=20)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_scripts_say_how_they_are_run(path):
+    """Dependencies, a docstring with the command, and no option in that docstring which the parser does not know."""
+    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    assert source.startswith("# /// script\n# dependencies = [")
+    text = ast.get_docstring(tree)
+    assert f"examples/{path.name}" in text
+    known = {
+        argument.value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "add_argument"
+        for argument in call.args
+    }
+    # of `effvid` and `torchrun` lines only what belongs to the script
+    own = "\n".join(line.partition(path.name)[2] or line for line in text.splitlines() if " effvid " not in f" {line}")
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z_-]*", own)) <= known
+    assert len(source.splitlines()) <= 200
+
+
+def test_every_script_and_recipe_is_in_the_table():
+    rows = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| \[`([\w./]+)`\]", rows, re.MULTILINE))
+    assert named == {path.relative_to(EXAMPLES).as_posix() for path in [*SCRIPTS, *EXAMPLES.glob("*.sh"), *RECIPES]}
+
+
+@pytest.mark.slow
+def test_classify_video_says_that_its_weights_are_random(tmp_path):
+    printed = run(EXAMPLES / "01_classify_video.py", tmp_path)
+    assert printed.startswith("RANDOM WEIGHTS") and "pixel_values (1, 8, 3, 224, 224)" in printed
+    assert len(re.findall(r"^  0\.\d{3}  LABEL_\d$", printed, re.MULTILINE)) == 5
+
+
+@pytest.mark.slow
+def test_classify_video_with_a_stock_model(tmp_path, clips):
+    config = VideoMAEConfig(
+        image_size=32, patch_size=16, num_frames=4, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, num_labels=3,
+    )  # fmt: skip
+    VideoMAEForVideoClassification(config).save_pretrained(tmp_path / "model")
+    StockProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        tmp_path / "model"
+    )
+    video = next(clips.rglob("*.mp4"))
+    printed = run(EXAMPLES / "01_classify_video.py", tmp_path, video, "--model", tmp_path / "model")
+    assert "RANDOM" not in printed and "(1, 4, 3, 32, 32)" in printed and printed.count("LABEL_") == 3
+
+
+@pytest.mark.slow
+def test_quickstart(tmp_path):
+    printed = run(EXAMPLES / "quickstart.py", tmp_path, "--smoke", "--work", "work", "--report", "report")
+    assert re.findall(r"^\[(\d)/7\]", printed, re.MULTILINE) == list("1234567")
+    assert "on 12 held-out clips" in printed
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert written == {"model_card.md", "confusion.png", "modulators.png", "results.json"}
+    (entry,) = ResultsFile.load(tmp_path / "report" / "results.json").results
+    assert entry.metric("top1").n == 12 and entry.cost.parameters > 0
+    # the first read finds what the quickstart left
+    (tmp_path / "quickstart_work").symlink_to(tmp_path / "work")
+    printed = run(EXAMPLES / "01_classify_video.py", tmp_path)
+    assert "RANDOM" not in printed and "grows" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [[], ["--lora", "4"]], ids=["full", "lora"])
+def test_finetune_classifier(tmp_path, flags):
+    printed = run(EXAMPLES / "finetune_classifier.py", tmp_path, "--max_steps", "2", *flags)
+    assert "32 validation clips: loss" in printed
+    model = AutoModelForVideoClassification.from_pretrained(tmp_path / "finetuned" / "model")
+    assert model.config.num_labels == 8
+
+
+@pytest.mark.slow
+def test_finetune_raw_accelerate_and_its_resume(tmp_path):
+    script = EXAMPLES / "finetune_raw_accelerate.py"
+    printed = run(script, tmp_path, "--max_steps", "2")
+    assert "on 32 clips (chance 0.125)" in printed
+    AutoModelForVideoClassification.from_pretrained(tmp_path / "finetuned_raw" / "model")
+    (tmp_path / "finetuned_raw" / "partial").mkdir()
+    printed = run(script, tmp_path, "--max_steps", "4", "--resume")
+    assert "epoch 2:" in printed
+    assert [path.name for path in (tmp_path / "finetuned_raw").glob("checkpoint-*")] == ["checkpoint-00002"]
+
+
+@pytest.mark.slow
+def test_static_baselines(tmp_path, clips):
+    printed = run(EXAMPLES / "static_baselines.py", tmp_path, clips, "--name", "motions", "--output", "baselines.json")
+    results = ResultsFile.load(tmp_path / "baselines.json").results
+    assert {entry.dataset for entry in results} == {"motions"} and len(results) >= 3
+    for entry in results:
+        assert entry.metric("top1").n == 4 and entry.model.removeprefix("baseline: ") in printed
+    assert results[0].metric("top1").value == 0.25
+
+
+def test_compare_predictions(tmp_path, monkeypatch, capsys):
+    """Two seeds of A: 8 and 6 of 10 right; two of B: 5 and 5. The difference of the means is 20 points."""
+    for name, right in (("a-0", 8), ("a-1", 6), ("b-0", 5), ("b-1", 5)):
+        lines = [
+            {"source": f"{index}.mp4", "label": 0, "scores": [1.0, 0.0] if index < right else [0.0, 1.0]}
+            for index in range(10)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    monkeypatch.chdir(tmp_path)
+    flags = "--a a-0.jsonl a-1.jsonl --b b-0.jsonl b-1.jsonl --name motions --results results.json"
+    monkeypatch.setattr(sys, "argv", ["compare_predictions.py", *flags.split(), "--label", "A against B"])
+    runpy.run_path(str(EXAMPLES / "compare_predictions.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "seeds: 80.0%, 60.0%" in printed and "difference +20.0%" in printed
+    (entry,) = ResultsFile.load(tmp_path / "results.json").results
+    metric = entry.metrics[-1]
+    assert np.isclose(metric.value, 0.2) and metric.n == 10
+    assert metric.interval[0] < 0.2 < metric.interval[1] and metric.interval[0] >= 0  # B is nowhere better
+
+
+@pytest.mark.slow
+def test_real_videos_study(tmp_path, clips):
+    """The whole study with one seed and two training steps: its own commands, in its own order."""
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    effvid = Path(sys.executable).with_name("effvid")
+    short = " ".join(f"--set training.{name}=2" for name in ("max_steps", "eval_steps", "save_steps"))
+    (commands / "effvid").write_text(
+        f'#!/bin/sh\n[ "$1" = train ] && exec "{effvid}" "$@" {short}\nexec "{effvid}" "$@"\n'
+    )
+    (commands / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    for command in commands.iterdir():
+        command.chmod(0o755)
+    script = tmp_path / "one_seed.sh"
+    text = (EXAMPLES / "real_videos.sh").read_text(encoding="utf-8")
+    assert "for seed in 0 1 2; do" in text
+    script.write_text(text.replace("for seed in 0 1 2; do", "for seed in 0; do"))
+    path = {"PATH": f"{commands}:{os.environ['PATH']}", "RESULTS_DIR": str(tmp_path)}
+    run(script, tmp_path, clips, "motions", program="bash", environment=path)
+    results = ResultsFile.load(tmp_path / "real-motions.json").results
+    assert [entry.variant for entry in results] == [
+        "from scratch",
+        "from scratch, test frames shuffled",
+        "from scratch, no temporal branch",
+        "temporal branch against none",
+        "frames in order against shuffled",
+    ]
+    assert results[0].metric("top1").n == 4 and results[0].cost.gmacs > 0
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_recipes_build(path, tmp_path):
+    recipe = load_recipe(path)
+    config, processor, augmentation = (
+        recipe.build_model_source(),
+        recipe.build_processor(),
+        recipe.build_augmentation(),
+    )
+    model = AutoModelForVideoClassification.from_config(config)
+    height, width = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
+    frames = torch.zeros(processor.num_frames * 2, 3, 70, 90, dtype=torch.uint8)
+    pixels = processor(frames, return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (1, config.num_frames, 3, height, width)
+    assert model.eval()(pixel_values=pixels).logits.isfinite().all()
+    if isinstance(augmentation, str):
+        AugmentationConfig.from_preset(augmentation)
+    EffVidTrainingArguments(output_dir=str(tmp_path / "run"), **recipe.training)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_recipes_train_two_steps(path, clips, tmp_path):
+    short = [f"training.{name}=2" for name in ("max_steps", "eval_steps", "save_steps")]
+    recipe = load_recipe(path, short)
+    outcome = train_classifier(
+        recipe.build_model_source(),
+        clips,
+        output_dir=tmp_path / "run",
+        processor=recipe.build_processor(),
+        augmentation=recipe.build_augmentation(),
+        cache=recipe.cache,
+        args=recipe.training,
+        progress=False,
+    )
+    report = hf_effvid.evaluate_classifier(
+        outcome.model_dir, hf_effvid.load_video_dataset(str(clips), split="test"), progress=False
+    )
+    assert outcome.to_dict()["steps"] == 2 and report.n == 4 and report.labels == sorted(MOTION_CLASSES[:4])
