@@ -248,11 +248,13 @@ class TestIsolation:
         with pytest.raises(ValueError, match="indices >= 0"):
             read_video(data, sampler=lambda info: [-1], isolate=True)
 
-        def broken(info):
-            raise RuntimeError("from the sampler")
+        for kind in (RuntimeError, OSError, KeyError):
 
-        with pytest.raises(RuntimeError, match="from the sampler"):
-            read_video(data, sampler=broken, isolate=True)
+            def broken(info, kind=kind):
+                raise kind("from the sampler")
+
+            with pytest.raises(kind, match="from the sampler"):
+                read_video(data, sampler=broken, isolate=True)
 
     @pytest.mark.parametrize(
         ("signal_number", "found"), [(signal.SIGSEGV, "killed by SIGSEGV"), (signal.SIGKILL, "killed by SIGKILL")]
@@ -294,6 +296,11 @@ class TestIsolation:
         answers = [
             dict(type="clip", shape=[10**6, 10**6, 10**3, 3], times=[0.0], indices=[0]),
             dict(type="clip", shape=[-1, 2, 2, 3], times=[0.0], indices=[0]),
+            dict(type="clip", shape=[1, 2, 2, 3], times=[0.0]),
+            dict(type="error", kind="SystemExit", source="", found="", hint=""),
+            dict(type="error"),
+            dict(type="argument", kind="ValueError"),
+            dict(type="info", info={}),
             dict(type="frames"),
             {},
         ]
@@ -301,7 +308,7 @@ class TestIsolation:
             script = f"""
                 import json, struct, sys
                 raw = json.dumps({answer!r}).encode()
-                sys.stdout.buffer.write(struct.pack(">Q", len(raw)) + raw)
+                sys.stdout.buffer.write(struct.pack(">Q", len(raw)) + raw + bytes(12))
                 sys.stdout.buffer.flush()
                 sys.stdin.buffer.read()
             """

@@ -16,7 +16,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from .video_container import VideoInfo
+from .video_container import VideoInfo, native_errors
 from .video_decoding import Clip, read_clip
 from .video_errors import (
     ERROR_TYPES,
@@ -90,8 +90,7 @@ def read_isolated(opened, limits, size=None, sampler=None, **selection):
     timer.start()
     try:
         return _converse(process, opened, limits, size, sampler, selection)
-    except (EOFError, OSError, struct.error):
-        process.kill() if process.poll() is None and killed.is_set() else None
+    except _WorkerGone:
         raise _death(process, opened.name, limits, killed.is_set()) from None
     finally:
         timer.cancel()
@@ -101,41 +100,57 @@ def read_isolated(opened, limits, size=None, sampler=None, **selection):
         process.stdout.close()
 
 
+class _WorkerGone(Exception):
+    """The pipe to the worker broke, or what came out of it is no message."""
+
+
 def _converse(process, opened, limits, size, sampler, selection):
     data = None if opened.path is not None else _all_bytes(opened)
-    _send(
-        process.stdin,
-        {
-            "name": opened.name,
-            "path": opened.path,
-            "num_bytes": None if data is None else len(data),
-            "limits": asdict(limits),
-            "size": size,
-            "selection": _plain(selection),
-            "has_sampler": sampler is not None,
-        },
-        data,
-    )
+    request = {
+        "name": opened.name,
+        "path": opened.path,
+        "num_bytes": None if data is None else len(data),
+        "limits": asdict(limits),
+        "size": size,
+        "selection": _plain(selection),
+        "has_sampler": sampler is not None,
+    }
+    _send(process.stdin, request, data)
     while True:
         answer = _receive(process.stdout)
         kind = answer.get("type")
-        if kind == "info":
-            _send(process.stdin, {"indices": [int(index) for index in sampler(VideoInfo(**answer["info"]))]})
+        if kind == "info" and sampler is not None:
+            info = _believed(opened.name, VideoInfo, answer.get("info"))
+            _send(process.stdin, {"indices": [int(index) for index in sampler(info)]})
         elif kind == "error":
-            raise ERROR_TYPES[answer["kind"]](answer["source"], answer["found"], answer["hint"])
+            raise _believed(opened.name, _error, answer)
         elif kind == "argument":
-            raise _BAD_ARGUMENTS[answer["kind"]](answer["message"])
-        elif kind == "clip":
-            return _clip(process.stdout, answer, limits, opened.name)
+            raise _believed(opened.name, _argument_error, answer)
         else:
-            raise VideoNotReadable(
-                opened.name, "the worker process gave no sensible answer", "The file may be hostile"
-            )
+            return _believed(opened.name, _read_clip, dict(answer=answer, stream=process.stdout, limits=limits))
+
+
+def _believed(name, build, values):
+    """Return `build(**values)`; a worker whose answer does not fit was taken over, or is not ours."""
+    try:
+        return build(**values)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        found = "the worker process gave no sensible answer"
+        raise VideoNotReadable(name, found, "The file may be hostile") from error
+
+
+def _error(kind, source, found, hint, **_):
+    return ERROR_TYPES[kind](source, found, hint)
+
+
+def _argument_error(kind, message, **_):
+    return _BAD_ARGUMENTS[kind](message)
 
 
 def _all_bytes(opened):
-    opened.file.seek(0)
-    return opened.file.read()
+    with native_errors(opened.name):
+        opened.file.seek(0)
+        return opened.file.read()
 
 
 def _plain(selection):
@@ -147,17 +162,17 @@ def _plain(selection):
     return {**plain, "indices": None if indices is None else [float(index) for index in indices]}
 
 
-def _clip(stream, answer, limits, name):
+def _read_clip(answer, stream, limits):
     shape = tuple(int(side) for side in answer["shape"])
-    needed = int(np.prod(shape, dtype=np.float64))
+    needed = float(np.prod(shape, dtype=np.float64))
     if len(shape) != 4 or min(shape) < 1 or needed > limits.max_output_bytes or shape[0] != len(answer["times"]):
-        raise VideoNotReadable(name, "the worker process gave no sensible answer", "The file may be hostile")
+        raise ValueError(f"a clip of shape {shape}")
     pixels = np.empty(shape, dtype=np.uint8)
     view = memoryview(pixels).cast("B")
     while view:
         count = stream.readinto(view)
         if not count:
-            raise EOFError
+            raise _WorkerGone
         view = view[count:]
     return Clip(
         pixels=pixels,
@@ -187,29 +202,35 @@ def _death(process, name, limits, killed):
 
 def _send(stream, header, data=None):
     raw = json.dumps(header).encode()
-    stream.write(struct.pack(">Q", len(raw)) + raw)
-    if data is not None:
-        stream.write(data)
-    stream.flush()
+    try:
+        stream.write(struct.pack(">Q", len(raw)) + raw)
+        if data is not None:
+            stream.write(data)
+        stream.flush()
+    except OSError:
+        raise _WorkerGone from None
 
 
 def _receive(stream):
     (length,) = struct.unpack(">Q", _exactly(stream, 8))
     if length > _MAX_HEADER:
-        raise EOFError
+        raise _WorkerGone
     try:
         answer = json.loads(_exactly(stream, length))
-    except ValueError:
-        raise EOFError from None
+    except (ValueError, RecursionError):
+        raise _WorkerGone from None
     if not isinstance(answer, dict):
-        raise EOFError
+        raise _WorkerGone
     return answer
 
 
 def _exactly(stream, length):
-    data = stream.read(length)
+    try:
+        data = stream.read(length)
+    except OSError:
+        raise _WorkerGone from None
     if len(data) < length:
-        raise EOFError
+        raise _WorkerGone
     return data
 
 

@@ -158,10 +158,10 @@ def _open_path(source, limits):
         )
     if "\0" in text or not text:
         raise VideoNotFound(repr(text), "not a usable file name", "Give the path of a video file")
-    path = Path(text).expanduser()
+    path = Path(text)
     try:
         status = path.stat()
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise VideoNotFound(text, f"no such file ({error})", "Check the path") from None
     # A FIFO or a device could block, or never end.
     if not stat.S_ISREG(status.st_mode):
