@@ -208,3 +208,36 @@ def test_the_table_shows_labels_as_they_are():
     assert "\u202e" not in shown
     assert "1.00" in shown
     assert "VideoEmpty: 0 bytes" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("comma.csv", "file_name,label\na b.mp4,x\n"),
+        ("marked.csv", "\ufefffile_name,label\r\na b.mp4,x\r\n"),
+        ("semicolon.csv", "file_name;label\na b.mp4;x, y\n"),
+        ("tab.tsv", "label\tpath\nx\ta b.mp4\n"),
+        ("bare.csv", "a b.mp4\n"),
+        ("words.txt", "a b.mp4 x\n"),
+    ],
+)
+def test_lists_in_the_forms_that_spreadsheets_write(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    assert list(expand_inputs(tmp_path / name)) == [str(tmp_path / "a b.mp4")]
+
+
+def test_a_list_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "list.csv").write_bytes("path\ncaf\u00e9.mp4\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"list\.csv: not UTF-8"):
+        list(expand_inputs(tmp_path / "list.csv"))
+
+
+def test_a_stride_without_a_window_is_an_error(pipe, videos):
+    with pytest.raises(ValueError, match="needs a window"):
+        list(predict_paths(pipe, videos.long_mp4, stride=1.0))
+
+
+def test_windows_that_start_behind_the_end_are_one_error_record(pipe, videos):
+    (record,) = predict_paths(pipe, videos.long_mp4, window=1.0, start=100.0)
+    assert (record["error"], record["source"]) == ("VideoTooShort", str(videos.long_mp4))
+    assert "start=100" in record["message"]

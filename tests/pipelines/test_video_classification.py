@@ -222,6 +222,13 @@ def test_data_sets_and_streams_are_lazy(pipes, videos):
         assert largest_difference(list(results), expected) < 1e-5
     assert largest_difference(list(pipe(table.rename_column("video", "clip"), video_column="clip")), expected) < 1e-6
 
+    for column in (table["video"], table.cast_column("video", datasets.Video())["video"], np.array(paths)):
+        assert largest_difference(pipe(column, batch_size=2), expected) < 1e-5
+    column = table.to_iterable_dataset()["video"]
+    assert largest_difference(list(pipe(column, batch_size=2)), expected) < 1e-5
+    with pytest.raises(TypeError, match="train"):
+        list(pipe(datasets.DatasetDict({"train": table})))
+
     def endless():
         while True:
             yield paths[0]
@@ -366,7 +373,12 @@ def test_misspelt_and_impossible_parameters(pipes, videos):
         ({"function_to_apply": "relu"}, "function_to_apply"),
         ({"stride": 1.0}, "window"),
         ({"window": -1.0}, "window"),
-        ({"batch_size": 0, "num_clips": 1, "top_k": 1, "sampling": "odd"}, "odd"),
+        ({"num_clips": 1, "top_k": 1, "sampling": "odd"}, "odd"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"top_k": 0}, "top_k"),
+        ({"top_k": -1}, "top_k"),
+        ({"num_crops": 0}, "num_crops"),
+        ({"num_clips": 1.5}, "num_clips"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             pipe(videos.long_mp4, **wrong)
@@ -397,6 +409,14 @@ def test_function_to_apply_and_regression(videos):
     model.config.problem_type = "regression"
     assert scores(pipe(videos.long_mp4, top_k=LABELS)) == pytest.approx(as_scores(pipe, logits), abs=1e-5)
     assert len(pipe(videos.long_mp4, top_k=1000)) == LABELS
+
+
+def test_labels_under_string_keys(videos):
+    model, processor = videomae()
+    pipe = VideoClassificationPipeline(model, video_processor=processor, device="cpu")
+    expected = pipe(videos.long_mp4)
+    model.config.id2label = {str(index): label for index, label in model.config.id2label.items()}
+    assert pipe(videos.long_mp4) == expected
 
 
 # ---- construction ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hf_effvid import VideoClassificationPipeline
 from hf_effvid.models.clip_sampling import sliding_windows
+from hf_effvid.models.video_reader import VideoTooShort
 from hf_effvid.pipelines import clips
 from hf_effvid.pipelines.clips import ClipRecipe, cut_windows
 from tests.video_corpus.encode import encode
@@ -35,6 +36,15 @@ def test_a_window_is_what_start_and_end_give(pipe, videos, window, stride):
     for one in windows[:6] + windows[-2:]:
         part = pipe(videos.twelve_mp4, start=one["start"], end=one["end"])
         assert largest_difference(one["predictions"], part) < 1e-5
+
+
+def test_a_video_without_a_window_is_an_error_and_not_an_empty_result(pipe, videos):
+    with pytest.raises(VideoTooShort, match="start=100"):
+        pipe(videos.twelve_mp4, window=1.0, start=100.0)
+    record = pipe(videos.twelve_mp4, window=1.0, start=100.0, on_error="record")
+    assert (record["error"], record["windows"]) == ("VideoTooShort", [])
+    with pytest.raises(VideoTooShort, match="frames without a file"):
+        pipe(torch.zeros(9, 3, 32, 32, dtype=torch.uint8), window=1.0)
 
 
 @pytest.mark.parametrize("host", HOSTS)

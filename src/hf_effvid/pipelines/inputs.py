@@ -1,6 +1,7 @@
 """What the first argument of a pipeline call can be: one video, a list of them, or a stream."""
 
 from collections import deque
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 
 from torch.utils.data import Dataset
@@ -17,12 +18,26 @@ def kind_of(inputs):
     """
     if isinstance(inputs, (list, tuple)):
         return SINGLE if is_valid_video(inputs) else LIST
-    if getattr(inputs, "ndim", None) == 5:
+    if getattr(inputs, "ndim", None) == 5 or is_array_of_paths(inputs) or is_column(inputs):
         return LIST
     if isinstance(inputs, Dataset) or hasattr(inputs, "column_names"):
         return STREAM
-    is_iterator = hasattr(inputs, "__next__") and not hasattr(inputs, "read")
-    return STREAM if is_iterator else SINGLE
+    return STREAM if is_endless(inputs) else SINGLE
+
+
+def is_array_of_paths(inputs):
+    """An array of str or of objects, such as the values of a column of a table."""
+    return getattr(inputs, "ndim", None) == 1 and getattr(getattr(inputs, "dtype", None), "kind", "") in "OU"
+
+
+def is_column(inputs):
+    """`dataset["video"]`: since version 4 `datasets` gives a lazy sequence there, no list."""
+    return isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes, bytearray, memoryview))
+
+
+def is_endless(inputs):
+    """A generator, or the column of a stream of `datasets`: can be walked through, has no length, is no file."""
+    return isinstance(inputs, Iterable) and not isinstance(inputs, Sized) and not hasattr(inputs, "read")
 
 
 def number_of(inputs):
@@ -54,6 +69,10 @@ def iterate(inputs, video_column):
         inputs: What the caller passed.
         video_column: The column that holds the video when rows are dicts.
     """
+    if isinstance(inputs, Mapping) and hasattr(inputs, "column_names"):
+        raise TypeError(f"Expected one split, got the splits {sorted(map(str, inputs))}: pass one of them.")
+    if is_array_of_paths(inputs):
+        inputs = inputs.tolist()
     if kind_of(inputs) == SINGLE:
         yield inputs
     elif hasattr(inputs, "__getitem__") and number_of(inputs) is not None:

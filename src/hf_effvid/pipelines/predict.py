@@ -17,6 +17,8 @@ from tqdm.auto import tqdm
 VIDEO_SUFFIXES = (
     ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .wmv .flv .ogv .3gp .gif .vob .y4m .mxf".split()
 )
+TABLE_SUFFIXES = (".csv", ".tsv")
+LIST_SUFFIXES = (*TABLE_SUFFIXES, ".txt")
 PATH_COLUMNS = ("path", "video", "file_name", "filename", "file", "video_path")
 # A file name need not be valid UTF-8.
 TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
@@ -41,7 +43,7 @@ def predict_paths(
 
     Args:
         pipe: A `VideoClassificationPipeline`, loaded once for all of them.
-        inputs: A path or several: a video; a folder, searched recursively; a `.csv` or `.txt` that lists videos.
+        inputs: A path or several: a video; a folder, searched recursively; a `.csv`, `.tsv` or `.txt` that lists videos.
         window, stride: Seconds, for predictions along the time of each video.
         output: A `.jsonl` or `.csv` file to write to; None writes nothing.
         resume: Keep what `output` already holds and skip those videos; False starts it anew.
@@ -57,6 +59,8 @@ def predict_paths(
     Raises:
         ValueError: nothing to classify, an unknown kind of output, or an output that was written with other settings.
     """
+    if stride is not None and window is None:
+        raise ValueError(f"stride={stride} needs a window: pass window=... seconds.")
     sources = list(expand_inputs(inputs, suffixes, path_column))
     writer = RecordFile(output, window is not None, resume, retry_errors) if output is not None else None
     if writer is not None:
@@ -103,7 +107,7 @@ def expand_inputs(inputs, suffixes=VIDEO_SUFFIXES, path_column=None):
     """Paths of videos (str), in a stable order, each once.
 
     Args:
-        inputs: A path or a list of paths: videos, folders, `.csv` or `.txt` lists.
+        inputs: A path or a list of paths: videos, folders, `.csv`, `.tsv` or `.txt` lists.
         suffixes: What counts as a video in a folder.
         path_column: Column of the paths in a `.csv`.
 
@@ -116,7 +120,7 @@ def expand_inputs(inputs, suffixes=VIDEO_SUFFIXES, path_column=None):
         path = Path(one)
         if path.is_dir():
             found = videos_in(path, suffixes)
-        elif path.suffix.lower() in (".csv", ".txt") and path.is_file():
+        elif path.suffix.lower() in LIST_SUFFIXES and path.is_file():
             found = videos_listed_in(path, path_column)
         else:
             found = [os.fspath(one)]
@@ -144,18 +148,28 @@ def videos_in(folder, suffixes):
 
 
 def videos_listed_in(path, path_column=None):
-    """The paths in a `.csv` (with or without a header) or in a `.txt` ("path" or "path label" per line).
+    """The paths in a `.csv` or `.tsv` (with or without a header) or in a `.txt` ("path" or "path label" per line).
 
     Relative paths are relative to the list. Addresses stay as they are; whether they are read is up to `allow_remote`.
     """
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        if path.suffix.lower() == ".csv":
-            rows = [row for row in csv.reader(file) if row and row[0].strip()]
-            names = paths_of_rows(rows, path, path_column)
-        else:
-            lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
-            names = [without_label(line, path.parent) for line in lines]
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = list(file)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason}). Save the list as UTF-8.") from None
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        names = paths_of_rows(table_rows(lines), path, path_column)
+    else:
+        lines = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        names = [without_label(line, path.parent) for line in lines]
     return [name if "://" in name else os.path.join(path.parent, name) for name in names]
+
+
+def table_rows(lines):
+    """The cells of a table whose columns are separated by commas, semicolons (as spreadsheets write them in Europe) or tabs."""
+    first = next((line for line in lines if line.strip()), "")
+    delimiter = max(",", ";", "\t", key=first.count)
+    return [row for row in csv.reader(lines, delimiter=delimiter) if row and any(cell.strip() for cell in row)]
 
 
 def paths_of_rows(rows, path, path_column):
@@ -163,13 +177,12 @@ def paths_of_rows(rows, path, path_column):
     if path_column is not None and path_column.lower() not in header:
         raise ValueError(f"{path} has no column {path_column!r}, only {header}.")
     column = path_column.lower() if path_column else next((name for name in PATH_COLUMNS if name in header), None)
-    if column is None:
-        return [row[0].strip() for row in rows]
-    position = header.index(column)
-    short = [number for number, row in enumerate(rows[1:], start=2) if len(row) <= position]
-    if short:
-        raise ValueError(f"{path}: row {short[0]} has no {column!r}.")
-    return [row[position].strip() for row in rows[1:]]
+    position, first = (0, 0) if column is None else (header.index(column), 1)
+    rows = rows[first:]
+    empty = [number for number, row in enumerate(rows, 1 + first) if not "".join(row[position : position + 1]).strip()]
+    if empty:
+        raise ValueError(f"{path}: row {empty[0]} has no {column or 'path'}.")
+    return [row[position].strip() for row in rows]
 
 
 def without_label(line, folder):
@@ -220,8 +233,8 @@ class RecordFile:
         old = self.read() if resume and self.path.exists() else []
         if any(("start" in record) != in_windows for record in old if "error" not in record):
             raise ValueError(
-                f"{self.path} holds predictions of {'whole videos' if in_windows else 'windows'}: choose another output, or "
-                "resume=False to replace it."
+                f"{self.path} holds predictions of {'whole videos' if in_windows else 'windows'}: choose another output, delete "
+                "it, or pass resume=False to replace it."
             )
         finals = [record for record in old if is_final(record) and not (retry_errors and "error" in record)]
         self.done = {record["source"] for record in finals}

@@ -10,6 +10,7 @@ pipe(path, multi_view=True)                             # the clips x crops the 
 import os
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 
 import torch
 from tqdm.auto import tqdm
@@ -17,6 +18,7 @@ from transformers import AutoModelForVideoClassification, Pipeline
 from transformers.utils import logging
 
 from ..host_processing import frame_size, frames_per_clip, load_processor, takes_videos
+from ..models.video_errors import VideoTooShort
 from ..models.video_processing_effvid import ReadOptions, aggregate_views
 from .batching import Batcher
 from .clips import ClipRecipe, read_clips, read_windows
@@ -114,6 +116,8 @@ class VideoClassificationPipeline(Pipeline):
             raise ValueError(f"on_error must be 'raise' or 'record', got {params['on_error']!r}.")
         if params.get("function_to_apply") not in (None, *FUNCTIONS):
             raise ValueError(f"function_to_apply must be one of {FUNCTIONS}, got {params['function_to_apply']!r}.")
+        for name in ("top_k", "num_clips", "num_crops"):
+            check_count(name, params.get(name))
         given = {name: value for name, value in params.items() if value is not None}
         if "stride" in given and "window" not in {**getattr(self, "_forward_params", {}), **given}:
             raise ValueError(f"stride={given['stride']} needs a window: pass window=... seconds.")
@@ -183,6 +187,7 @@ class VideoClassificationPipeline(Pipeline):
 
     def _predict(self, inputs, batch_size, num_workers, kwargs):
         """(unit, predictions) in the order of the inputs; the last unit of a video has `is_last` and carries no predictions."""
+        check_count("batch_size", batch_size)
         given = self._sanitize_parameters(**kwargs)
         defaults = (self._preprocess_params, self._forward_params, self._postprocess_params)
         reading_params, run, scoring = ({**old, **new} for old, new in zip(defaults, given, strict=True))
@@ -226,12 +231,15 @@ class VideoClassificationPipeline(Pipeline):
                 yield Unit(video, is_last=True), None
             return
         for source in sources:
-            video = Video(name_of(source), recipe)
+            video, num_windows = Video(name_of(source), recipe), 0
             try:
                 timing = run["window"], run.get("stride")
                 for clips in read_windows(reject(source), recipe, reading, *timing, **self._preparation(recipe)):
                     rows = self.inputs.rows(clips.frames, recipe.num_crops)
+                    num_windows += 1
                     yield Unit(video, clips.start, clips.end), rows
+                if num_windows == 0:
+                    raise no_window(video.name, reading.start)
             except Exception as error:
                 video.error = error
             yield Unit(video, is_last=True), None
@@ -293,10 +301,29 @@ class VideoClassificationPipeline(Pipeline):
             top_k = 5 if threshold is None else len(scores)
         values, ids = scores.topk(min(top_k, len(scores)))
         return [
-            {"score": value, "label": config.id2label.get(index, f"LABEL_{index}")}
+            {"score": value, "label": label_of(config, index)}
             for value, index in zip(values.tolist(), ids.tolist(), strict=True)
             if threshold is None or value >= threshold
         ]
+
+
+def check_count(name, value):
+    """Refuse what is no number of things, before the first video is read."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
+
+
+def no_window(name, start):
+    """The error for a video out of which no window can be cut."""
+    if start is None:
+        return VideoTooShort(name, "no frame has a time, as in frames without a file", "Leave out window and stride")
+    return VideoTooShort(name, f"no frame at or after start={start:g} s", "Choose an earlier start")
+
+
+def label_of(config, index):
+    """The name of a class; keys are strings where someone set `config.id2label` to what a JSON file holds."""
+    names = config.id2label
+    return names.get(index, names.get(str(index), f"LABEL_{index}"))
 
 
 def load_processors(model, loading):
