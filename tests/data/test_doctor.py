@@ -159,3 +159,12 @@ def test_names_cannot_rewrite_the_terminal(folder):
     (folder / "train/moves_left/a\x1b[2J\u202e.mp4").write_bytes(b"x")
     text = check(folder).to_text()
     assert "\x1b" not in text and "\u202e" not in text and "\\x1b[2J" in text
+
+
+def test_one_class_is_nothing_to_learn(folder):
+    for other in folder.glob("*/*"):
+        if other.is_dir() and other.name != "moves_left":
+            shutil.rmtree(other)
+    report = check(folder)
+    assert report.class_names == ["moves_left"] and not report.ok
+    assert ("error", "single_class") in found(report)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers import (
 )
 
 from hf_effvid.data import load_video_dataset, tiny_motion_dataset
-from hf_effvid.training import last_complete_checkpoint, train_classifier
+from hf_effvid.training import EffVidTrainingArguments, last_complete_checkpoint, train_classifier
 from hf_effvid.training.data_splits import hold_out
 from hf_effvid.training.model_setup import open_classifier, open_processor
 
@@ -309,3 +310,16 @@ class TestResume:
     def test_pushing_is_left_to_staging(self, motion, tmp_path):
         with pytest.raises(ValueError, match="stage_checkpoint and push_checkpoint"):
             train(small_config(), motion, tmp_path, args={"push_to_hub": True})
+
+
+def test_one_class_is_refused_before_a_checkpoint_that_transformers_cannot_open(motion, tmp_path):
+    shutil.copytree(motion / "train" / "grows", tmp_path / "data" / "grows")
+    with pytest.raises(ValueError, match="one class only"):
+        train(small_config(), tmp_path / "data", tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("value", ["abc", -1.0, None])
+def test_a_learning_rate_that_is_none(tmp_path, value):
+    with pytest.raises(ValueError, match="learning_rate"):
+        EffVidTrainingArguments(output_dir=str(tmp_path), learning_rate=value)

@@ -217,6 +217,9 @@ def _class_findings(report: DatasetReport, splits: list[str], empty_folders: lis
     if empty_folders:
         text = f"{plural(len(empty_folders), 'class folder')} without a video"
         found.append(Finding("error", "empty_classes", text, empty_folders))
+    if len(report.class_names) == 1 and not any(len(file.labels) != 1 for file in report.files):
+        text = "only one class: there is nothing to tell apart"
+        found.append(Finding("error", "single_class", text, list(report.class_names)))
     counts = {split: Counter() for split in splits}
     for file in report.files:
         if not file.error:

@@ -100,7 +100,15 @@ class EffVidTrainingArguments(TrainingArguments):
         _check_range("ema_decay", self.ema_decay, 0.0, 1.0, upper_inclusive=False)
         _check_range("effective_number_beta", self.effective_number_beta, 0.0, 1.0, upper_inclusive=False)
         _check_range("layer_decay", self.layer_decay, 0.0, 1.0, lower_inclusive=False)
-        for name in ("lora_r", "early_stopping_patience", "mixup_alpha", "cutmix_alpha", "focal_gamma"):
+        for name in (
+            "learning_rate",
+            "weight_decay",
+            "lora_r",
+            "early_stopping_patience",
+            "mixup_alpha",
+            "cutmix_alpha",
+            "focal_gamma",
+        ):
             _check_range(name, getattr(self, name), 0, float("inf"))
         _check_range("num_clips", self.num_clips, 1, float("inf"))
         if self.remove_unused_columns:
@@ -122,6 +130,8 @@ def _check_choice(name, value, choices):
 
 
 def _check_range(name, value, low, high, lower_inclusive=True, upper_inclusive=True):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name} must be a number, got {value!r}.")
     above = value >= low if lower_inclusive else value > low
     below = value <= high if upper_inclusive else value < high
     if not (above and below):

@@ -89,6 +89,11 @@ def train_classifier(
     resume_from = _resume_point(arguments, resume, overwrite)
     rows = training_splits(data, validation_share, arguments.seed, load_kwargs)
     names, multi_label = label_names(rows.train), has_several_labels(rows.train)
+    if len(names) < 2 and not multi_label:
+        raise ValueError(
+            f"The data set has one class only ({names[0]!r}), so that there is nothing to tell apart: add videos of another "
+            "class, such as 'other'."
+        )
     if not isinstance(args, EffVidTrainingArguments) and not (args or {}).get("metric_for_best_model"):
         arguments.metric_for_best_model, arguments.greater_is_better = ("mAP" if multi_label else "top1"), True
     if rows.validation is None:
