@@ -11,6 +11,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -81,13 +82,18 @@ class TestErrors:
         with pytest.raises(VideoNotFound, match="not a regular file"):
             read_video(tmp_path / "pipe.mp4")
 
-    def test_a_container_cannot_open_another_file(self, tmp_path):
-        """An MP4 whose data reference names a neighbour: FFmpeg may not touch it."""
-        secret = tmp_path / "secret.mp4"
-        secret.write_bytes(base_file("h264.mp4"))
-        path = tmp_path / "outside.mp4"
-        path.write_bytes(base_file("h264.mp4").replace(b"url \0\0\0\1", b"url \0\0\0\0"))
-        probe_video(path)
+    @pytest.mark.parametrize("name", ["playlist.m3u8", "concat.txt"])
+    def test_ffmpeg_itself_follows_no_playlist(self, name, tmp_path, monkeypatch):
+        """The second line of defence: a list that names a good neighbour, past the check of the first bytes."""
+        (tmp_path / "clip.ts").write_bytes(base_file("h264.ts"))
+        path = tmp_path / name
+        path.write_text(PLAYLISTS[name].replace("file:///etc/passwd", "clip.ts").replace("/etc/passwd", "clip.ts"))
+        monkeypatch.chdir(tmp_path)
+        with av.open(str(path), options={"safe": "0"}) as container:
+            assert container.streams.video, "FFmpeg left to itself does follow it"
+        monkeypatch.setattr(video_container, "refuse_playlists", lambda *_: None)
+        with pytest.raises(VideoNotReadable):
+            read_video(path)
 
 
 class TestLimits:
