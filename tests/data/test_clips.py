@@ -130,7 +130,7 @@ def test_bad_files_raise_or_are_replaced_and_reported(rows_with_bad_files, proce
         (3, "VideoEmpty"),
         (7, "VideoNotFound"),
     ]
-    assert clips.skip_report()["skipped"][2]["source"] == rows_with_bad_files[7]["video"]["path"]
+    assert clips.skipped[2].source == rows_with_bad_files[7]["video"]["path"]
     nothing = ClipDataset(rows_with_bad_files.select([2, 3]), processor, on_error="skip")
     with pytest.raises(VideoError):
         nothing[0]

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch.utils.data import Dataset, IterableDataset
@@ -131,10 +131,6 @@ class ClipDataset(Dataset):
             SkippedClip(i, describe_source(self.dataset[i]["video"]), _KINDS[int(self._bad[i]) - 1])
             for i in torch.nonzero(self._bad).flatten().tolist()
         ]
-
-    def skip_report(self) -> dict:
-        """`skipped` as plain values for JSON."""
-        return {"num_clips": len(self), "skipped": [asdict(clip) for clip in self.skipped]}
 
     def fill_cache(self, num_threads: int = 1, progress: bool = True) -> int:
         """Decode every video now, before forked workers are started, so that they share the memory.

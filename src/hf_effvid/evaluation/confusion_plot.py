@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .chart_text import plain_text
+
 
 # above this the cells are too small for numbers, above the second for names
 _MAX_CLASSES_WITH_COUNTS = 25
@@ -42,10 +44,10 @@ def plot_confusion(confusion: np.ndarray, labels: list[str], path: str | os.Path
     axes.set_ylabel("right class")
     if title:
         # a title wider than the picture would push the layout apart
-        figure.suptitle(textwrap.fill(_cut(_plain(title), 160), width=int(10 * side)), fontsize=11)
+        figure.suptitle(textwrap.fill(_cut(plain_text(title), 160), width=int(10 * side)), fontsize=11)
     if count <= _MAX_CLASSES_WITH_NAMES:
         size = 10 if count <= 15 else 9 if count <= 30 else 8
-        names = [_cut(_plain(label), 24) for label in labels]
+        names = [_cut(plain_text(label), 24) for label in labels]
         axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
         axes.set_yticks(
             range(count), [f"{n} ({int(t)})" for n, t in zip(names, totals[:, 0], strict=True)], fontsize=size
@@ -58,11 +60,6 @@ def plot_confusion(confusion: np.ndarray, labels: list[str], path: str | os.Path
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, bbox_inches="tight")
     return path
-
-
-def _plain(text: str) -> str:
-    """A dollar sign would start a formula, and a stranger's label may not be one matplotlib can parse."""
-    return " ".join(text.replace("$", r"\$").split())
 
 
 def _cut(text: str, length: int) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .chart_text import plain_text
+
 
 @torch.no_grad()
 def modulator_maps(model, pixel_values: torch.Tensor, block: int = -1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,7 +70,7 @@ def plot_modulator_strip(
     rows = (("frames", None), ("spatial modulator", spatial), ("temporal modulator", temporal))
     figure = Figure(figsize=(1.35 * len(shown) + 1.2, 1.35 * 3 + 0.6), dpi=130, layout="constrained")
     if title:
-        figure.suptitle(title.replace("$", r"\$"), fontsize=11)
+        figure.suptitle(plain_text(title), fontsize=11)
     axes = np.atleast_2d(figure.subplots(3, len(shown), squeeze=False))
     for (name, maps), row in zip(rows, axes, strict=True):
         for index, axis in enumerate(row):

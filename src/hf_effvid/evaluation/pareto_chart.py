@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .chart_text import plain_text
+
 
 # legible for every kind of colour vision, in print and on a dark page
 _ON_FRONT, _BEHIND, _BUDGET = "#0072B2", "#8C8C8C", "#D55E00"
@@ -102,9 +104,9 @@ def plot_pareto(
     axes.set_xlabel(time_label)
     axes.set_ylabel(f"{accuracy_label} (%)")
     if title:
-        axes.set_title(_plain(title), fontsize=12, loc="left")
+        axes.set_title(plain_text(title), fontsize=12, loc="left")
     if footnote:
-        figure.supxlabel(_plain(footnote), fontsize=7.5, color="#555555", x=0.01, ha="left")
+        figure.supxlabel(plain_text(footnote), fontsize=7.5, color="#555555", x=0.01, ha="left")
     _draw_labels(figure, axes, points, budget_ms)
     png, svg = Path(path).with_suffix(".png"), Path(path).with_suffix(".svg")
     png.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +167,7 @@ def _draw_labels(figure, axes, points, budget_ms) -> None:
         best = None
         for x, y, align in _LABEL_PLACES:
             text = axes.annotate(
-                _plain(point.name), (point.milliseconds, 100 * point.accuracy), xytext=(x, y),
+                plain_text(point.name), (point.milliseconds, 100 * point.accuracy), xytext=(x, y),
                 textcoords="offset points", fontsize=9, ha=align, va="center", zorder=4,
                 color="#222222" if point in front else "#666666",
             )  # fmt: skip
@@ -209,8 +211,3 @@ def _overlap(a, b) -> float:
     width = min(a.x1, b.x1) - max(a.x0, b.x0)
     height = min(a.y1, b.y1) - max(a.y0, b.y0)
     return max(0.0, width) * max(0.0, height)
-
-
-def _plain(text: str) -> str:
-    """A dollar sign would start a formula, and a stranger's model may be called anything."""
-    return " ".join(text.replace("$", r"\$").split())
