@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..video_files import VIDEO_SUFFIXES
 
-VIDEO_EXTENSIONS = (
-    ".mp4 .m4v .mov .avi .mkv .webm .ts .m2ts .mts .mpg .mpeg .wmv .flv .3gp .3g2 .ogv .gif .y4m .vob .asf .f4v"
-).split()
+
 ANNOTATION_EXTENSIONS = (".csv", ".tsv", ".txt", ".list", ".jsonl")
 
 _PATH_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "file_path", "video", "video_path", "clip")
@@ -31,7 +30,7 @@ _SPLIT_ALIASES = {
 }
 _MAX_LABEL_LENGTH = 300
 _PATH_THEN_LABEL = re.compile(
-    r"^(?P<path>.*?(?:" + "|".join(re.escape(e) for e in VIDEO_EXTENSIONS) + r"))(?:\s*[,;\t]\s*|\s+)(?P<label>\S.*)$",
+    r"^(?P<path>.*?(?:" + "|".join(re.escape(e) for e in VIDEO_SUFFIXES) + r"))(?:\s*[,;\t]\s*|\s+)(?P<label>\S.*)$",
     re.IGNORECASE,
 )
 
@@ -253,7 +252,7 @@ def _is_header(cells: list[str]) -> bool:
 
 
 def _looks_like_video(text: str) -> bool:
-    return text.strip().lower().endswith(tuple(VIDEO_EXTENSIONS))
+    return text.strip().lower().endswith(VIDEO_SUFFIXES)
 
 
 def _make_row(record, root, source, label_separator, label_column, path_column, allow_outside_root) -> ClipRow:

@@ -4,7 +4,8 @@ import logging
 import os
 from pathlib import Path
 
-from .annotations import VIDEO_EXTENSIONS, AnnotationError, ClipRow, canonical_split, check_label, is_standard_split
+from ..video_files import VIDEO_SUFFIXES
+from .annotations import AnnotationError, ClipRow, canonical_split, check_label, is_standard_split
 
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,6 @@ def _videos(folder: Path) -> list[str]:
         found += [
             os.path.abspath(os.path.join(base, name))
             for name in files
-            if name.lower().endswith(tuple(VIDEO_EXTENSIONS)) and not name.startswith(".")
+            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".")
         ]
     return sorted(found)

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from ..video_files import VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES = (
-    ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .wmv .flv .ogv .3gp .gif .vob .y4m .mxf".split()
-)
+
 TABLE_SUFFIXES = (".csv", ".tsv")
 LIST_SUFFIXES = (*TABLE_SUFFIXES, ".txt")
 PATH_COLUMNS = ("path", "video", "file_name", "filename", "file", "video_path")
