@@ -95,6 +95,31 @@ def test_evaluate_writes_results_picture_and_json(trained, data, tmp_path):
     assert (tmp_path / "confusion.png").stat().st_size > 5000
 
 
+def test_numbers_survive_a_results_file_that_cannot_be_written(trained, data, tmp_path):
+    (tmp_path / "results.json").write_text("{ broken")
+    result = call("evaluate", trained[0], data, "--num-clips", 1, "--quiet", "--results", tmp_path / "results.json")
+    assert result.exit_code == 1 and "top1" in result.stdout
+
+
+def test_a_list_with_several_labels_and_videos_elsewhere(data, tmp_path):
+    clips = [path.relative_to(data).as_posix() for path in sorted(data.glob("train/*/*.mp4"))[:4]]
+    labels = ["a|b", "b", "a", "a|b"]
+    (tmp_path / "list.csv").write_text("".join(f"{clip},{label}\n" for clip, label in zip(clips, labels, strict=True)))
+    assert call("check", tmp_path / "list.csv", "--quiet").exit_code == 1
+    options = ["--root", data, "--multi-label", "--quiet", "--json"]
+    checked = call("check", tmp_path / "list.csv", *options)
+    assert json.loads(checked.stdout)["class_counts"]["train"] == {"a": 3, "b": 3}
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    result = call(
+        "train", tmp_path / "list.csv", "-o", tmp_path / "run", "-c", tmp_path / "recipe.yaml", *options,
+        "--validation-share", 0,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["class_names"] == ["a", "b"]
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+
+
 def test_predict_a_folder_with_a_bad_file(trained, data, tmp_path):
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -161,6 +186,9 @@ def test_verify_runs_a_fresh_interpreter(trained, tmp_path):
         (["train", ".", "-o", "out", "--set", "model={model_type: video_focalnet, depths: [0]}"], 1, "depths"),
         (["convert", "missing.pth", "out"], 1, "missing.pth"),
         (["predict", "x.mp4"], 2, "--model"),
+        (["predict", "x.mp4", "-m", "m", "--device", "toaster"], 2, "toaster"),
+        (["check", ".", "--picture", "report.docx"], 2, "report.docx"),
+        (["evaluate", "m", ".", "--confusion", "matrix.docx"], 2, "matrix.docx"),
         (["nonsense"], 2, "nonsense"),
     ],
 )

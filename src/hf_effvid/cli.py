@@ -39,6 +39,45 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
+def _check_device(name: str | None) -> str | None:
+    """A device that torch knows and this machine has: otherwise it fails deep inside, with a traceback."""
+    if name is not None:
+        import torch
+
+        try:
+            torch.empty(1, device=name)
+        except (RuntimeError, AssertionError) as error:  # which of them depends on how torch was built
+            reason = str(error).splitlines()[0]
+            raise typer.BadParameter(f"{name!r} cannot be used here ({reason})") from None
+    return name
+
+
+def _check_picture(path: Path | None) -> Path | None:
+    """Before hours of work, not after them."""
+    if path is not None and path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise typer.BadParameter(f"{path.name!r} must end in .png, .svg or .pdf")
+    return path
+
+
+Device = Annotated[
+    str | None,
+    typer.Option(callback=_check_device, help="cpu, cuda, cuda:1, mps; default: a GPU if there is one."),
+]
+
+
+Root = Annotated[
+    Path | None, typer.Option(help="Folder that the paths of a list are relative to; default: the list's.")
+]
+MultiLabel = Annotated[
+    bool, typer.Option("--multi-label", help="A video of a list has several labels, separated by |.")
+]
+
+
+def _list_options(root: Path | None, multi_label: bool) -> dict[str, Any]:
+    """What `load_video_dataset` is told about a list; without the flag it sees for itself (lists of labels)."""
+    return {"root": root, "multi_label": multi_label or None}
+
+
 def _progress(quiet: bool) -> bool:
     """A bar for people; none in a log file."""
     return not quiet and sys.stderr.isatty()
@@ -70,7 +109,7 @@ def predict(
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Clips per forward pass.")] = 8,
     threshold: Annotated[float | None, typer.Option(help="Only labels that score as much.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU if there is one.")] = None,
+    device: Device = None,
     isolate: Annotated[
         bool, typer.Option("--isolate", help="Decode in a worker that a hostile file may crash.")
     ] = False,
@@ -106,6 +145,8 @@ def predict(
         progress=_progress(quiet),
     )
     records = list(records)
+    if output is not None and not records:
+        print(f"effvid: {output} already holds all of them", file=sys.stderr)
     if as_json:
         _print_json(records)
     else:
@@ -118,8 +159,12 @@ def predict(
 def check(
     data: Annotated[str, typer.Argument(help="Folder of class folders, list file, metadata.csv, or data set id.")],
     depth: Annotated[str, typer.Option(help="How much of each file is decoded: probe, ends, full.")] = "ends",
+    root: Root = None,
+    multi_label: MultiLabel = False,
     min_frames: Annotated[int | None, typer.Option(help="Report videos with fewer frames.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Draw the report to this file (.png, .svg, .pdf).")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(callback=_check_picture, help="Draw the report to this file (.png, .svg, .pdf).")
+    ] = None,
     isolate: Annotated[
         bool, typer.Option("--isolate", help="Decode in workers that a hostile file may crash.")
     ] = False,
@@ -134,7 +179,14 @@ def check(
     """
     from .data.doctor import check_dataset
 
-    report = check_dataset(data, depth=depth, min_frames=min_frames, isolate=isolate, progress=_progress(quiet))
+    report = check_dataset(
+        data,
+        depth=depth,
+        min_frames=min_frames,
+        isolate=isolate,
+        progress=_progress(quiet),
+        **_list_options(root, multi_label),
+    )
     if picture is not None:
         report.plot(picture)
     if as_json:
@@ -158,6 +210,11 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a value: training.learning_rate=1e-3 (repeatable).")
     ] = None,
+    root: Root = None,
+    multi_label: MultiLabel = False,
+    validation_share: Annotated[
+        float, typer.Option(help="Share of each class to validate on when there is no such split; 0 for none.")
+    ] = 0.2,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training clips.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Clips per step and device.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
@@ -195,11 +252,13 @@ def train(
             processor=recipe.build_processor(),
             augmentation=recipe.build_augmentation(),
             cache=recipe.cache,
+            validation_share=validation_share,
             args=recipe.training,
             resume=resume,
             overwrite=overwrite,
             trust_remote_code=trust_remote_code,
             progress=not quiet,
+            **_list_options(root, multi_label),
         )
     if as_json:
         _print_json({name: value for name, value in outcome.to_dict().items() if name != "history"})
@@ -210,11 +269,13 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Folder or Hub id of any Hugging Face video classifier.")],
     data: Annotated[str, typer.Argument(help="Folder of class folders, list file, metadata.csv, or data set id.")],
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
+    root: Root = None,
+    multi_label: MultiLabel = False,
     num_clips: Annotated[int | None, typer.Option(help="Clips per video; default: the recipe's.")] = None,
     num_crops: Annotated[int | None, typer.Option(help="Crops per clip; default: the recipe's.")] = None,
     batch_size: Annotated[int, typer.Option(help="Clips per forward pass.")] = 4,
     max_videos: Annotated[int | None, typer.Option(help="Only the first so many videos.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU if there is one.")] = None,
+    device: Device = None,
     name: Annotated[str | None, typer.Option(help="Name of the data set in the results.")] = None,
     model_name: Annotated[str | None, typer.Option(help="Name of the checkpoint in the results.")] = None,
     variant: Annotated[str, typer.Option(help="What distinguishes this run, for the results.")] = "",
@@ -223,7 +284,9 @@ def evaluate(
     ] = "natural",
     seed: Annotated[int | None, typer.Option(help="Training seed of the checkpoint, for the results.")] = None,
     results: Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend.")] = None,
-    confusion: Annotated[Path | None, typer.Option(help="Draw the confusion matrix to this file.")] = None,
+    confusion: Annotated[
+        Path | None, typer.Option(callback=_check_picture, help="Draw the confusion matrix (.png, .svg, .pdf).")
+    ] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Per-video predictions (.jsonl); makes the run resumable.")
     ] = None,
@@ -242,7 +305,7 @@ def evaluate(
 
     report = evaluate_classifier(
         model,
-        load_video_dataset(data, split=split),
+        load_video_dataset(data, split=split, **_list_options(root, multi_label)),
         num_clips=num_clips,
         num_crops=num_crops,
         batch_size=batch_size,
@@ -256,14 +319,15 @@ def evaluate(
         progress=_progress(quiet),
     )
     report.model_name = model_name or report.model_name
-    if confusion is not None:
-        report.plot_confusion(confusion)
-    if results is not None:
-        add_results(results, [replace(report.to_result_entry(), variant=variant)])
+    # printed first: whatever cannot be written, the numbers are not lost
     if as_json:
         _print_json(report.to_dict())
     else:
         print(report.to_text())
+    if results is not None:
+        add_results(results, [replace(report.to_result_entry(), variant=variant)])
+    if confusion is not None:
+        report.plot_confusion(confusion)
 
 
 @app.command()
@@ -274,7 +338,7 @@ def bench(
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or bfloat16-autocast.")] = "float32",
     compile: Annotated[str | None, typer.Option(help="torch.compile mode, such as default or max-autotune.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; default: a GPU if there is one.")] = None,
+    device: Device = None,
     video: Annotated[str | None, typer.Option(help="Video whose decoding is timed; default: a generated one.")] = None,
     baseline: Annotated[
         str | None, typer.Option(help="Model that speed-ups are relative to; default: the first.")
@@ -383,6 +447,8 @@ def verify(
     data: Annotated[
         str | None, typer.Option(help="Data set on which the recorded accuracy is measured again.")
     ] = None,
+    root: Root = None,
+    multi_label: MultiLabel = False,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     max_videos: Annotated[int | None, typer.Option(help="Only the first so many videos.")] = None,
     results: Annotated[Path | None, typer.Option(help="Results file that the card must agree with.")] = None,
@@ -397,7 +463,8 @@ def verify(
     from .data.loading import load_video_dataset
     from .hub.verify import verify_checkpoint
 
-    videos = load_video_dataset(data, split=split) if data is not None else None
+    options = _list_options(root, multi_label)
+    videos = load_video_dataset(data, split=split, **options) if data is not None else None
     report = verify_checkpoint(
         checkpoint, videos, results=results, revision=revision, max_videos=max_videos, progress=_progress(quiet)
     )
