@@ -5,6 +5,7 @@ same from the installed package and from a folder of the Hub's code cache. Paren
 bytes over pipes; the parent unpickles nothing, because a decoder that was taken over may answer anything.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -96,7 +97,9 @@ def read_isolated(opened, limits, size=None, sampler=None, **selection):
         timer.cancel()
         process.kill()
         process.wait()
-        process.stdin.close()
+        with contextlib.suppress(OSError):
+            # what a dead worker did not read is still in the buffer, and closing would try to send it
+            process.stdin.close()
         process.stdout.close()
 
 
