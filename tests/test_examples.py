@@ -100,6 +100,7 @@ def test_classify_video_with_a_stock_model(tmp_path, clips):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # several processes, each of which imports torch
 def test_quickstart(tmp_path):
     printed = run(EXAMPLES / "quickstart.py", tmp_path, "--smoke", "--work", "work", "--report", "report")
     assert re.findall(r"^\[(\d)/7\]", printed, re.MULTILINE) == list("1234567")
@@ -166,6 +167,7 @@ def test_compare_predictions(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # several processes, each of which imports torch
 def test_real_videos_study(tmp_path, clips):
     """The whole study with one seed and two training steps: its own commands, in its own order."""
     (tmp_path / "examples").symlink_to(EXAMPLES)
