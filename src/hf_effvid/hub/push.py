@@ -97,7 +97,7 @@ class PushReport:
         lines += [f"  note: {warning}" for warning in self.warnings]
         if self.dry_run:
             lines.append(
-                f"dry run: nothing was sent; {self.num_bytes:,} bytes would be. Pass --push (dry_run=False) to publish."
+                f"dry run: nothing was sent; {self.num_bytes:,} bytes would be. Publish with dry_run=False (effvid push --really, upload_model.py --push)."
             )
         elif self.is_noop:
             lines.append(f"the repository already holds exactly this, commit {self.commit}")
