@@ -36,7 +36,7 @@ def run(script, folder, *flags, program=sys.executable, environment=()):
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", **dict(environment)}
     command = [str(part) for part in (program, script, *flags)]
     done = subprocess.run(
-        command, cwd=folder, env={**os.environ, **quiet}, capture_output=True, text=True, timeout=280
+        command, cwd=folder, env={**os.environ, **quiet}, capture_output=True, text=True, timeout=850
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
