@@ -38,6 +38,27 @@ def test_class_folders_without_splits(motion_folder):
     assert load_video_dataset(motion_folder / "train", split="train").features == loaded["train"].features
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_splits_know_their_name_and_that_of_the_data_set(motion_folder, tmp_path, streaming, monkeypatch):
+    names = {"train": "train", "validation": "validation", "test": "test"}
+    loaded = load_video_dataset(motion_folder, streaming=streaming)
+    assert {name: str(part.split) for name, part in loaded.items()} == names
+    assert {part.info.dataset_name for part in loaded.values()} == {motion_folder.name}
+    monkeypatch.chdir(motion_folder)
+    one = load_video_dataset(".", split="test", streaming=streaming)
+    assert (one.info.dataset_name, str(one.split)) == (motion_folder.name, "test")
+    load_video_dataset(motion_folder).save_to_disk(tmp_path / "moves")
+    again = load_video_dataset(tmp_path / "moves", split="test", streaming=streaming)
+    assert (again.info.dataset_name, str(again.split)) == (motion_folder.name, "test")
+
+
+def test_a_split_whose_name_datasets_does_not_allow_has_none(clip, tmp_path):
+    shutil.copy(clip, tmp_path / "a.mp4")
+    (tmp_path / "metadata.csv").write_text("file_name,label,split\na.mp4,run,fold 1\n")
+    part = load_video_dataset(tmp_path, split="fold 1")
+    assert part.split is None and part.info.dataset_name == tmp_path.name
+
+
 def test_split_names_in_any_spelling(motion_folder, tmp_path):
     for spelling in ("val", "valid", "dev"):
         folder = tmp_path / spelling

@@ -87,6 +87,16 @@ def test_the_report_is_a_valid_result(model, processor, dataset):
     assert "n = 12" in report.to_text()
 
 
+def test_the_report_names_what_the_split_says(model, processor, motion_folder):
+    for streaming in (False, True):
+        rows = load_video_dataset(motion_folder, split="test", streaming=streaming)
+        report = evaluate_classifier(model, rows, processor, multi_view=False, max_videos=1, progress=False)
+        assert (report.dataset_name, report.split) == (motion_folder.name, "test")
+    rows = [{"video": next(motion_folder.rglob("*.mp4")), "label": "grows"}]
+    report = evaluate_classifier(model, rows, processor, multi_view=False, progress=False)
+    assert (report.dataset_name, report.split) == ("unnamed", "all")
+
+
 def test_names_are_matched_not_numbers(processor, dataset):
     # the same weights under another order of the classes: the same accuracy
     order = [2, 0, 3, 1]

@@ -1,5 +1,6 @@
 """Data sets that `datasets` itself opens (Hub ids, parquet, webdataset, `save_to_disk`), brought to our two columns."""
 
+import re
 from pathlib import Path
 
 from .annotations import AnnotationError, canonical_split, check_label
@@ -7,6 +8,7 @@ from .annotations import AnnotationError, canonical_split, check_label
 
 _VIDEO_NAMES = ("video", "videos", "mp4", "clip", "file", "path", "video_path", "file_name", "webm", "avi", "mkv")
 _LABEL_NAMES = ("label", "labels", "class", "cls", "category", "action", "target", "txt")
+_SPLIT_NAME = r"\w+(\.\w+)*"  # what `datasets` can save and load again
 
 
 def load_with_datasets(source, split: str | None, streaming: bool, load_kwargs: dict):
@@ -64,6 +66,20 @@ def normalize_columns(
     return _label_with_names(dataset, class_names, multi_label, label_separator)
 
 
+def name_splits(loaded, name: str | None, split: str | None = None):
+    """Write into a data set, or every one of a dict, what it is called and which split it is, where it does not say so."""
+    if isinstance(loaded, dict):
+        for key, part in loaded.items():
+            name_splits(part, name, key)
+        return loaded
+    loaded.info.dataset_name = loaded.info.dataset_name or name
+    if loaded.split is None and split is not None and re.fullmatch(_SPLIT_NAME, split):
+        from datasets import NamedSplit
+
+        loaded._split = NamedSplit(split)  # streams have no public way to say it
+    return loaded
+
+
 def _undecoded():
     from datasets import Video
 
@@ -78,8 +94,9 @@ def _to_iterable(loaded):
     from datasets import IterableDatasetDict
 
     if isinstance(loaded, dict):
-        return IterableDatasetDict({name: part.to_iterable_dataset() for name, part in loaded.items()})
-    return loaded.to_iterable_dataset()
+        return IterableDatasetDict({name: _to_iterable(part) for name, part in loaded.items()})
+    # the names are lost on the way
+    return name_splits(loaded.to_iterable_dataset(), loaded.info.dataset_name, loaded.split and str(loaded.split))
 
 
 def _undecoded_stream(dataset):

@@ -20,7 +20,7 @@ from .annotations import (
     read_annotations,
 )
 from .folders import list_class_folders
-from .hub_datasets import load_with_datasets, normalize_columns
+from .hub_datasets import load_with_datasets, name_splits, normalize_columns
 
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,8 @@ def load_video_dataset(
     Returns:
         A `datasets.DatasetDict` (`IterableDatasetDict` when streaming), or one data set when `split` is given. Columns:
         "video" (``Video(decode=False)``) and "label" (`ClassLabel`, or a list of it for several labels); "start" and
-        "end" in seconds where the list has them; other columns of the list as text.
+        "end" in seconds where the list has them; other columns of the list as text. `info.dataset_name` and `split` say
+        what it is: reports name it so.
 
     Raises:
         AnnotationError: nothing usable was found; the message says what was expected.
@@ -91,13 +92,13 @@ def load_video_dataset(
     rows = _local_rows(source, root, label_separator if multi_label else None, columns, allow_outside_root)
     if rows is None:
         loaded = load_with_datasets(source, split, streaming, load_kwargs)
-        return normalize_columns(loaded, **columns, **labels)
+        return name_splits(normalize_columns(loaded, **columns, **labels), _name_of(source), wanted)
     rows = _select_splits(rows, wanted, source)
     rows = _check_files(rows, missing, source)
     datasets = _build(rows, class_names, bool(multi_label) or any(len(row.labels) != 1 for row in rows), source)
     if streaming:
         datasets = {name: ds.to_iterable_dataset(num_shards=min(num_shards, len(ds))) for name, ds in datasets.items()}
-    return _pick(_as_dict(datasets, streaming), wanted, source)
+    return _pick(name_splits(_as_dict(datasets, streaming), _name_of(source)), wanted, source)
 
 
 def label_names(dataset) -> list[str]:
@@ -122,6 +123,11 @@ def is_multi_label(dataset) -> bool:
     if isinstance(dataset, dict):
         dataset = next(iter(dataset.values()))
     return hasattr((dataset.features or {}).get("label"), "feature")
+
+
+def _name_of(source) -> str:
+    """The last part of a path or Hub id."""
+    return os.path.basename(os.path.abspath(os.path.expanduser(source)))
 
 
 def _local_rows(source, root, separator, columns, allow_outside_root) -> list[ClipRow] | None:

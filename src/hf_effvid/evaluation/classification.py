@@ -80,6 +80,8 @@ def evaluate_classifier(
     _check_arguments(dataset, on_error, batch_size, frame_order)
     model, processor = load_classifier(model, processor)
     rows, class_names = open_rows(dataset, video_column, label_column)
+    dataset_name = dataset_name or getattr(getattr(dataset, "info", None), "dataset_name", None) or "unnamed"
+    split = str(split or getattr(dataset, "split", None) or "all")
     multi_label = model.config.problem_type == "multi_label_classification"
     to_class = LabelMap(model.config.id2label, class_names, multi_label)
     options = {"multi_view": multi_view, "num_clips": num_clips, "num_crops": num_crops}
@@ -115,14 +117,13 @@ def evaluate_classifier(
     predictions = [p for p in log if max_videos is None or p.index < max_videos]
     if not any(p.error is None for p in predictions):
         raise NothingEvaluatedError(_why_nothing(predictions))
-    info = getattr(dataset, "info", None)
     return ClassificationReport(
         labels=to_class.names,
         multi_label=multi_label,
         predictions=predictions,
         model_name=short_name(getattr(model, "name_or_path", "") or type(model).__name__),
-        dataset_name=dataset_name or getattr(info, "dataset_name", None) or "unnamed",
-        split=str(split or getattr(dataset, "split", None) or "all"),
+        dataset_name=dataset_name,
+        split=split,
         protocol=protocol,
         cost=cost,
         provenance=current_provenance(

@@ -91,7 +91,7 @@ def evaluation_mode(model, device: torch.device) -> Iterator[None]:
             model.to(home)
 
 
-def evaluation_identity(model, protocol: dict, rows, dataset_name: str | None, split: str | None) -> dict:
+def evaluation_identity(model, protocol: dict, rows, dataset_name: str, split: str) -> dict:
     """What has to be equal for two runs to share a predictions file.
 
     The weights are part of it: continuing with another checkpoint of the same architecture would mix two models.
@@ -110,7 +110,7 @@ def evaluation_identity(model, protocol: dict, rows, dataset_name: str | None, s
         "protocol": protocol,
         "rows": len(rows) if hasattr(rows, "__len__") else None,
         "dataset": dataset_name,
-        "split": str(split) if split else None,
+        "split": split,
     }
 
 
