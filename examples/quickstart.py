@@ -123,7 +123,11 @@ def main() -> None:
 
     step(5, "verifying it in a fresh interpreter without hf_effvid")
     verified = hf_effvid.verify_checkpoint(
-        staged, splits["test"], results=ResultsFile([report.to_result_entry()]), max_videos=None if args.smoke else 40
+        staged,
+        splits["test"],
+        results=ResultsFile([report.to_result_entry()]),
+        split="test",
+        max_videos=None if args.smoke else 40,
     )
     print(verified.to_text())
 

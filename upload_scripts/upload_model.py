@@ -39,7 +39,8 @@ def upload_model(
         stage_folder: folder to write; an earlier staging in it is replaced.
         card: fields of the card (dict), or a .yaml or .md file.
         results: results file; default: `model_cards/results/<name>.json` when it exists.
-        data: `{"source", "split", "max_videos"}` to re-check the recorded accuracy on.
+        data: `{"source", "split", "name", "max_videos"}` to re-check the recorded accuracy on; `name` is the data set's
+            in the results, where they hold several.
         publish: push for real.
         private: visibility of a new repository.
         tag: tag for the commit.
@@ -49,12 +50,13 @@ def upload_model(
     """
     results = results or default_results(repo_id)
     folder = stage_checkpoint(checkpoint, stage_folder, card=card, results=results, repo_id=repo_id, overwrite=True)
-    rows, limit = None, None
+    rows, claim = None, {}
     if data is not None:
         from hf_effvid.data.loading import load_video_dataset
 
-        rows, limit = load_video_dataset(data["source"], split=data.get("split", "test")), data.get("max_videos")
-    report = verify_checkpoint(folder, rows, results=results, max_videos=limit)
+        claim = {"dataset_name": data.get("name"), "split": data.get("split", "test")}
+        rows = load_video_dataset(data["source"], split=claim["split"])
+    report = verify_checkpoint(folder, rows, results=results, max_videos=(data or {}).get("max_videos"), **claim)
     print(report.to_text(), end="\n\n")
     if not report.ok:
         print(f"{repo_id}: not verified, so not pushed", file=sys.stderr)
@@ -79,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, help="default: model_cards/results/<name>.json")
     parser.add_argument("--data", help="data set to re-check the recorded accuracy on")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--dataset-name", help="name of the data set in the results, when they hold several")
     parser.add_argument("--max-videos", type=int)
     parser.add_argument("--tag")
     parser.add_argument("--public", action="store_true", help="a new repository is public; default: private")
@@ -91,7 +94,12 @@ def main(arguments: list[str] | None = None) -> int:
             stage_folder=options.stage or Path(work) / options.repo_id.rsplit("/", 1)[-1],
             card=options.card,
             results=options.results,
-            data={"source": options.data, "split": options.split, "max_videos": options.max_videos}
+            data={
+                "source": options.data,
+                "split": options.split,
+                "name": options.dataset_name,
+                "max_videos": options.max_videos,
+            }
             if options.data
             else None,
             publish=options.push,

@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--reference", type=Path, help="reference logits, <stage folder>.reference.json")
     parser.add_argument("--data", help="data set to re-check the claimed accuracy on")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--dataset-name", help="name of the data set in the card, when it claims several")
     parser.add_argument("--max-videos", type=int)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
@@ -38,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.reference,
         results=options.results or default_results(options.repo_id),
         revision=options.revision,
+        dataset_name=options.dataset_name,
+        split=options.split if options.data else None,
         max_videos=options.max_videos,
     )
     print(json.dumps(report.to_dict(), indent=2) if options.json else report.to_text())

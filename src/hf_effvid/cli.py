@@ -450,7 +450,10 @@ def verify(
     root: Root = None,
     multi_label: MultiLabel = False,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
-    max_videos: Annotated[int | None, typer.Option(help="Only the first so many videos.")] = None,
+    dataset_name: Annotated[
+        str | None, typer.Option(help="Name of the data set in the card, when it claims several.")
+    ] = None,
+    max_videos: Annotated[int | None, typer.Option(help="Only so many videos, spread over the data set.")] = None,
     results: Annotated[Path | None, typer.Option(help="Results file that the card must agree with.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
     as_json: JsonFlag = False,
@@ -466,7 +469,14 @@ def verify(
     options = _list_options(root, multi_label)
     videos = load_video_dataset(data, split=split, **options) if data is not None else None
     report = verify_checkpoint(
-        checkpoint, videos, results=results, revision=revision, max_videos=max_videos, progress=_progress(quiet)
+        checkpoint,
+        videos,
+        results=results,
+        revision=revision,
+        dataset_name=dataset_name,
+        split=split if videos is not None else None,
+        max_videos=max_videos,
+        progress=_progress(quiet),
     )
     if as_json:
         _print_json(report.to_dict())

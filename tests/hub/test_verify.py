@@ -1,15 +1,16 @@
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import hf_effvid.hub.fresh_process
+from hf_effvid.evaluation.classification import evaluate_classifier
 from hf_effvid.evaluation.results import Metric, Provenance, ResultEntry
 from hf_effvid.hub.probe_clips import write_probe_clips
 from hf_effvid.hub.reference import reference_path
@@ -128,19 +129,74 @@ def claim(successes: int, n: int) -> ResultEntry:
     )
 
 
-@pytest.mark.slow
-def test_the_recorded_accuracy_is_measured_again(tmp_path):
+@pytest.fixture
+def always_move_2():
     model = tiny_model()
     with torch.no_grad():
-        model.classifier.bias[2] += 100.0  # always answers "move 2"
-    honest, inflated = claim(30, 60), claim(60, 60)
-    clips = [str(path) for path in write_probe_clips(Path(tmp_path))]
-    rows = [{"video": clips[index % 2], "label": "move 2" if index % 2 else "move 1"} for index in range(12)]
-    folder = stage_checkpoint(model, tmp_path / "honest", tiny_processor(), results=[honest])
-    report = verify_checkpoint(folder, rows, results=[honest], progress=False)
-    assert report.ok, report.to_text()
-    assert report.measured["measured"] == 0.5 and report.measured["n"] == 12 and report.measured["claimed"] == 0.5
-    folder = stage_checkpoint(model, tmp_path / "inflated", tiny_processor(), results=[inflated])
-    report = verify_checkpoint(folder, rows, results=[inflated], progress=False)
+        model.classifier.bias[2] += 100.0
+    return model
+
+
+@pytest.fixture
+def half_of_them(tmp_path):
+    """12 rows of which "move 2" is right for half, sorted by class as the folders of a data set are."""
+    clips = [str(path) for path in write_probe_clips(tmp_path)]
+    return [{"video": clips[index // 6], "label": "move 2" if index >= 6 else "move 1"} for index in range(12)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [True, False], ids=["results", "card alone"])
+def test_the_recorded_accuracy_is_measured_again(always_move_2, half_of_them, tmp_path, given):
+    for name, recorded in {"honest": claim(30, 60), "inflated": claim(60, 60)}.items():
+        folder = stage_checkpoint(always_move_2, tmp_path / name, tiny_processor(), results=[recorded])
+        results = [recorded] if given else None
+        report = verify_checkpoint(folder, half_of_them, results=results, split="test", progress=False)
+        assert report.measured["measured"] == 0.5 and report.measured["n"] == 12
+        assert report.ok is (name == "honest"), report.to_text()
+        if name == "inflated":
+            assert failed(report) == {"recorded accuracy"}
+            assert "claimed 100.0% (n = 60), measured 50.0%" in report.to_text()
+
+
+@pytest.mark.slow
+def test_fewer_videos_are_spread_over_the_data_set(always_move_2, half_of_them, tmp_path):
+    folder = stage_checkpoint(always_move_2, tmp_path / "honest", tiny_processor(), results=[claim(30, 60)])
+    report = verify_checkpoint(folder, half_of_them, max_videos=4, progress=False)
+    assert report.measured["n"] == 4 and report.measured["measured"] == 0.5
+
+
+@pytest.mark.slow
+def test_a_measurement_that_no_claim_fits_is_not_verified(always_move_2, half_of_them, tmp_path):
+    folder = stage_checkpoint(always_move_2, tmp_path / "honest", tiny_processor(), results=[claim(30, 60)])
+    report = verify_checkpoint(folder, half_of_them, split="validation", progress=False)
     assert failed(report) == {"recorded accuracy"}
-    assert "claimed 100.0% (n = 60), measured 50.0%" in report.to_text()
+    assert "nothing is claimed for these videos, split 'validation'" in report.to_text()
+    report = verify_checkpoint(folder, half_of_them, dataset_name="another", progress=False)
+    assert failed(report) == {"recorded accuracy"} and "for 'another'" in report.to_text()
+
+
+@pytest.mark.slow
+def test_a_card_without_numbers_says_that_nothing_was_compared(always_move_2, half_of_them, tmp_path):
+    folder = stage_checkpoint(always_move_2, tmp_path / "silent", tiny_processor())
+    report = verify_checkpoint(folder, half_of_them, progress=False)
+    assert report.ok and report.to_text().endswith("verified (1 check skipped)")
+    assert "the card claims none" in report.to_text()
+
+
+@pytest.mark.slow
+def test_multi_label_accuracy_is_measured_again(half_of_them, tmp_path):
+    model = tiny_model()
+    model.config.problem_type = "multi_label_classification"
+    rows = [{"video": row["video"], "label": [row["label"]]} for row in half_of_them]
+    measured = evaluate_classifier(model, rows, tiny_processor(), dataset_name="probe", split="test", progress=False)
+    honest = measured.to_result_entry()
+    folder = stage_checkpoint(model, tmp_path / "honest", tiny_processor(), results=[honest])
+    report = verify_checkpoint(folder, rows, split="test", progress=False)
+    assert report.ok, report.to_text()
+    assert report.measured["metric"] == "mAP" and report.measured["claimed"] == pytest.approx(
+        report.measured["measured"], abs=1e-4
+    )
+    # each class is half of the videos, so that no order of them gives an mAP as low
+    wrong = dataclasses.replace(honest, metrics=(Metric("mAP", 0.01, 60, (0.005, 0.02), "bootstrap"),))
+    folder = stage_checkpoint(model, tmp_path / "wrong", tiny_processor(), results=[wrong])
+    assert failed(verify_checkpoint(folder, rows, split="test", progress=False)) == {"recorded accuracy"}

@@ -17,6 +17,11 @@ _METRICS = {
 }
 
 
+def metric_label(name: str) -> str:
+    """How people call one of our metrics; an unknown name is its own."""
+    return _METRICS.get(name, (name,))[0]
+
+
 def result_rows(results: list[ResultEntry]) -> list[str]:
     """One Markdown table row per metric, in order."""
     return [_row(entry, metric) for entry in results for metric in entry.metrics]
@@ -52,7 +57,7 @@ def evaluation_results(results: list[ResultEntry]) -> list[EvalResult]:
             dataset_name=entry.dataset,
             dataset_split=entry.split,
             metric_type=_METRICS.get(metric.name, (metric.name, metric.name))[1],
-            metric_name=_metric_name(metric) + (f" ({entry.variant})" if entry.variant else ""),
+            metric_name=metric_label(metric.name) + (f" ({entry.variant})" if entry.variant else ""),
             metric_value=round(metric.value, 4),
         )
         for entry in results
@@ -100,17 +105,13 @@ def _row(entry: ResultEntry, metric: Metric) -> str:
     cells = (
         f"{escape_markdown(entry.dataset)} ({escape_markdown(entry.split)}){variant}",
         views,
-        _metric_name(metric) if metric.name in _METRICS else escape_markdown(metric.name),
+        metric_label(metric.name) if metric.name in _METRICS else escape_markdown(metric.name),
         f"{metric.value:.1%}",
         interval,
         str(metric.n) if metric.n else "?",
         "quoted" if entry.quoted else "measured",
     )
     return "| " + " | ".join(cells) + " |"
-
-
-def _metric_name(metric: Metric) -> str:
-    return _METRICS.get(metric.name, (metric.name,))[0]
 
 
 def _slug(name: str) -> str:

@@ -7,15 +7,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..evaluation.classification import evaluate_classifier
-from ..evaluation.results import ResultEntry, wilson_interval
 from .card_check import card_problems
+from .claims import Claim, claims_of_card, claims_of_results, find_claim
 from .probe_clips import write_probe_clips
 from .reference import ReferenceLogits, reference_logits, reference_path, reference_pixels
+from .result_table import metric_label
 from .stage_files import StageError, list_staged_files
 from .staging import load_results
 
@@ -46,7 +46,8 @@ class VerifyReport:
     Attributes:
         source: folder or Hub id.
         checks: in the order in which they ran.
-        measured: claimed and measured accuracy, when videos were given.
+        measured: claimed and measured accuracy, when videos were given: `metric` (`"top1"` or `"mAP"`), `measured`, `n`,
+            `interval`, `failed`, and `claimed`, `claimed_n`, `claimed_interval` where there is a claim.
     """
 
     source: str
@@ -68,7 +69,11 @@ class VerifyReport:
         lines = [
             f"{marks[check.ok]} {check.name}" + (f": {check.detail}" if check.detail else "") for check in self.checks
         ]
-        return "\n".join([self.source, *lines, "verified" if self.ok else "NOT verified"])
+        skipped = sum(check.ok is None for check in self.checks)
+        verdict = "verified" if self.ok else "NOT verified"
+        if skipped:
+            verdict += f" ({skipped} check{'s' if skipped > 1 else ''} skipped)"
+        return "\n".join([self.source, *lines, verdict])
 
 
 def verify_checkpoint(
@@ -80,6 +85,7 @@ def verify_checkpoint(
     revision: str | None = None,
     trust_remote_code: bool = True,
     dataset_name: str | None = None,
+    split: str | None = None,
     max_videos: int | None = None,
     timeout: float = 900.0,
     batch_size: int = 4,
@@ -99,12 +105,14 @@ def verify_checkpoint(
         videos: rows with a video and a label (see `evaluate_classifier`) to re-check the recorded accuracy on.
         reference_logits: what the original answered, or a file of it; default: what staging left beside the folder, else
             the answer of this process, with the package.
-        results: results the card must agree with: `ResultsFile`, path or list.
+        results: results the card must agree with: `ResultsFile`, path or list. Without them the accuracy that the card
+            itself claims is the one to check.
         revision: branch, tag or commit of a Hub repository.
         trust_remote_code: let the new interpreter run the checkpoint's code; without it only checkpoints of stock
             architectures load.
-        dataset_name: which entry of the results the videos belong to, when there are several.
-        max_videos: measure on the first so many videos.
+        dataset_name, split: which claim the videos belong to. May be left out where there is only one; a measurement that
+            no claim or more than one fits is a failed check.
+        max_videos: measure on so many videos, spread evenly over the data set (the first ones of a stream).
         timeout: seconds the new interpreter may take.
         batch_size: views per forward pass when measuring.
         progress: show a progress bar when measuring.
@@ -135,7 +143,8 @@ def verify_checkpoint(
     _compare_logits(report, answer, expected)
     if videos is not None:
         options = {"max_videos": max_videos, "batch_size": batch_size, "progress": progress}
-        _measure(report, folder, videos, results, dataset_name, **options)
+        claims = _claims(folder, results)
+        _measure(report, folder, _spread(videos, max_videos), claims, dataset_name, split, options)
     return report
 
 
@@ -307,35 +316,56 @@ def _compare_logits(report: VerifyReport, answer: dict, expected: ReferenceLogit
     )
 
 
-def _measure(report: VerifyReport, folder: Path, videos, results, dataset_name: str | None, **options) -> None:
+def _claims(folder: Path, results) -> list[Claim]:
+    """From the results given, else from the card."""
+    if results is not None:
+        return claims_of_results(load_results(results))
+    card = folder / "README.md"
+    return claims_of_card(card.read_text(encoding="utf-8")) if card.is_file() else []
+
+
+def _measure(report: VerifyReport, folder: Path, videos, claims: list[Claim], dataset_name, split, options) -> None:
     """Claimed against measured accuracy: the claim stands unless the two intervals exclude each other."""
-    claimed = _claim(load_results(results), dataset_name)
-    if claimed is not None:  # the views of the claim, which may differ from the recipe's
-        options.update(
-            {name: claimed.protocol[name] for name in ("num_clips", "num_crops") if name in claimed.protocol}
-        )
+    name = "recorded accuracy"
+    claim = None
+    if claims:
+        try:
+            claim = find_claim(claims, dataset_name, split)
+        except LookupError as error:
+            report.checks.append(Check(name, False, str(error)))
+            return
+        # the views of the claim, which may differ from the recipe's
+        views = {"num_clips": claim.num_clips, "num_crops": claim.num_crops}
+        options = {**options, **{key: count for key, count in views.items() if count is not None}}
     outcome = evaluate_classifier(str(folder), videos, **options)
-    found = outcome.metric("top1")
+    found = outcome.metric(claim.metric) if claim else next(iter(outcome.metrics), None)
     if found is None:
-        report.checks.append(Check("recorded accuracy", None, "multi-label: only top-1 is re-checked"))
+        wanted = metric_label(claim.metric) if claim else "accuracy"
+        report.checks.append(Check(name, False, f"these videos and this model give no {wanted}"))
         return
-    failed = len(outcome.failures)
-    report.measured = {"measured": found.value, "n": found.n, "interval": list(found.interval), "failed": failed}
     low, high = found.interval
+    failed = len(outcome.failures)
+    report.measured = {"metric": found.name, "measured": found.value, "n": found.n, "interval": [low, high]}
+    report.measured["failed"] = failed
     measured = f"measured {found.value:.1%} [{low:.1%}, {high:.1%}] (n = {found.n})"
-    if claimed is None:
-        report.checks.append(Check("recorded accuracy", None, f"{measured}; no claim to compare with"))
+    measured += f", {failed} videos could not be read" if failed else ""
+    if claim is None:
+        report.checks.append(Check(name, None, f"{measured}; the card claims none"))
         return
-    claim = claimed.metric("top1")
-    interval = claim.interval or wilson_interval(round(claim.value * claim.n), claim.n)
-    report.measured.update(claimed=claim.value, claimed_n=claim.n, claimed_interval=list(interval))
-    ok = interval[0] <= high and low <= interval[1]
-    report.checks.append(Check("recorded accuracy", ok, f"claimed {claim.value:.1%} (n = {claim.n}), {measured}"))
+    bounds = claim.interval or (claim.value, claim.value)
+    report.measured.update(claimed=claim.value, claimed_n=claim.n, claimed_interval=list(bounds))
+    ok = bounds[0] <= high and low <= bounds[1]
+    count = f" (n = {claim.n})" if claim.n is not None else ""
+    on = f"{metric_label(claim.metric)} on {claim.dataset} ({claim.split or 'no split named'})"
+    report.checks.append(Check(name, ok, f"claimed {claim.value:.1%}{count}, {measured}: {on}"))
 
 
-def _claim(results: Sequence[ResultEntry], dataset_name: str | None) -> ResultEntry | None:
-    """Our plain entry with a top-1 on that data set; without a name, the only one there is."""
-    mine = [entry for entry in results if not entry.quoted and not entry.variant and entry.metric("top1")]
-    if dataset_name is not None:
-        mine = [entry for entry in mine if entry.dataset == dataset_name]
-    return mine[0] if len(mine) == 1 or (mine and dataset_name is not None) else None
+def _spread(videos, limit: int | None):
+    """So many videos, spread evenly: data sets are sorted by class, and the first ones would all be of one.
+
+    Streams cannot be indexed; of them the first ones are taken.
+    """
+    if limit is None or not hasattr(videos, "__len__") or len(videos) <= limit:
+        return videos
+    indices = [(2 * number + 1) * len(videos) // (2 * limit) for number in range(limit)]
+    return videos.select(indices) if hasattr(videos, "select") else [videos[index] for index in indices]
