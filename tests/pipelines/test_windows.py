@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_effvid import VideoClassificationPipeline
+from hf_effvid import VideoClassificationPipeline, read_video
 from hf_effvid.models.clip_sampling import sliding_windows
+from hf_effvid.models.video_processing_effvid import ReadOptions
 from hf_effvid.models.video_reader import VideoTooShort
 from hf_effvid.pipelines import clips
 from hf_effvid.pipelines.clips import ClipRecipe, cut_windows
@@ -57,6 +58,20 @@ def test_every_host_and_several_views(videos, host):
     for one in windows:
         part = pipe(videos.twelve_mp4, start=one["start"], end=one["end"], **views)
         assert largest_difference(one["predictions"], part) < 1e-5
+
+
+def test_clips_know_when_their_frames_are_shown(pipe, videos):
+    recipe, reading = ClipRecipe(num_frames=4, num_clips=2), ReadOptions()
+    whole = clips.read_clips(videos.twelve_mp4, recipe, reading)
+    assert [len(times) for times in whole.times] == [4, 4]
+    frames = read_video(videos.twelve_mp4)
+    for window in clips.read_windows(videos.twelve_mp4, recipe, reading, window=3.0):
+        for clip, times in zip(window.frames, window.times, strict=True):
+            for frame, seconds in zip(clip, times, strict=True):
+                assert window.start - 1e-6 <= seconds < window.end
+                nearest = (frames.timestamps - seconds).abs().argmin()
+                assert frames.timestamps[nearest] == pytest.approx(seconds)
+                assert torch.equal(frame, frames.frames[nearest])
 
 
 def test_isolated_windows_are_the_same(pipe, videos):

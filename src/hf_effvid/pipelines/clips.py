@@ -87,12 +87,14 @@ class ClipSet:
     Attributes:
         frames: `num_clips` tensors of T prepared frames each: uint8 (T, 3, H, W) if nothing prepared them.
         start, end: Seconds; None where the call did not bound the video.
+        times: Seconds at which the frames of each clip are shown; nan for frames without a file.
         notes: What the reader found odd: repeated frames, damage.
     """
 
     frames: list[torch.Tensor]
     start: float | None = None
     end: float | None = None
+    times: list[list[float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -128,7 +130,9 @@ def read_clips(source, recipe, reading, size=None, prepare=as_decoded):
             parts.append(part)
         frames = torch.cat(prepared)
     notes = list(dict.fromkeys(note for part in parts for note in part.notes))
-    return ClipSet(list(frames.split(recipe.num_frames)), reading.start, reading.end, notes)
+    times = torch.cat([part.timestamps for part in parts]).split(recipe.num_frames)
+    clips = list(frames.split(recipe.num_frames))
+    return ClipSet(clips, reading.start, reading.end, [clip.tolist() for clip in times], notes)
 
 
 @dataclass(frozen=True)
@@ -196,25 +200,27 @@ class OpenWindow:
         # Half a frame after its nominal time a frame is on display for certain.
         self.times = {index: (first + index + 0.5) / rate for clip in self.clips for index in clip}
         self.waiting = deque(sorted(self.times, key=self.times.get))
-        self.frames = {}
+        self.frames, self.shown_at = {}, {}
 
     def take(self, shown, until):
         """`shown` was on display up to `until`."""
         while self.waiting and self.times[self.waiting[0]] < until:
-            self.frames[self.waiting.popleft()] = shown.kept()
+            index = self.waiting.popleft()
+            self.frames[index], self.shown_at[index] = shown.kept(), shown.seconds
 
     def finish(self, ended_at=None):
         stacked = [torch.stack([self.frames[index] for index in clip]) for clip in self.clips]
+        times = [[self.shown_at[index] for index in clip] for clip in self.clips]
         if ended_at is None or ended_at >= self.end - _EPSILON:
-            return ClipSet(stacked, self.start, self.end)
-        return ClipSet(stacked, self.start, ended_at, [f"the video ended at {ended_at:.3f} s"])
+            return ClipSet(stacked, self.start, self.end, times)
+        return ClipSet(stacked, self.start, ended_at, times, [f"the video ended at {ended_at:.3f} s"])
 
 
 class Shown:
     """The frame on display; it is prepared once, when the first window takes it."""
 
-    def __init__(self, frame, prepare):
-        self.frame, self.prepare, self.prepared = frame, prepare, None
+    def __init__(self, seconds, frame, prepare):
+        self.seconds, self.frame, self.prepare, self.prepared = seconds, frame, prepare, None
 
     def kept(self):
         if self.prepared is None:
@@ -242,7 +248,7 @@ def cut_windows(frames, plan, recipe, fps, prepare=as_decoded):
         while upcoming is not None and upcoming[0] <= seconds + _EPSILON:
             opened.append(OpenWindow(*upcoming, recipe, fps))
             upcoming = next(plan, None)
-        arrived = Shown(frame, prepare)
+        arrived = Shown(seconds, frame, prepare)
         for window in opened:
             window.take(arrived if shown is None else shown, until=seconds)
         shown = arrived
