@@ -31,8 +31,10 @@ def modulator_maps(model, pixel_values: torch.Tensor, block: int = -1) -> tuple[
     """
     if model.config.model_type != "video_focalnet":
         raise ValueError(f"only a video_focalnet has modulators, this model is a {model.config.model_type!r}.")
-    if model.config.temporal_encoding == "none":
-        raise ValueError('this model was built with temporal_encoding="none": it has no temporal modulators.')
+    if model.config.temporal_encoding in ("none", "joint"):
+        raise ValueError(
+            f'this model was built with temporal_encoding="{model.config.temporal_encoding}": it has no temporal modulators.'
+        )
     if pixel_values.ndim != 5 or len(pixel_values) != 1:
         raise ValueError(f"expected one clip (1, frames, channels, height, width), got {tuple(pixel_values.shape)}.")
     model.eval()

@@ -73,8 +73,12 @@ class VideoFocalNetConfig(BackboneConfigMixin, PreTrainedConfig):
         focal_levels: Focal levels per stage; 0 leaves the global context alone.
         focal_windows: Kernel size of the first focal level per stage (odd); each further level adds 2. The same in
             space and in time.
-        temporal_encoding: `"parallel"` is the paper's: a temporal branch beside the spatial one. `"none"` leaves it out, for
-            ablations; such a model sees every frame alone and cannot know their order.
+        temporal_encoding: `"parallel"` is the paper's: a temporal branch beside the spatial one, on the same tokens. The others
+            are for ablations. `"none"` leaves time out: such a model sees every frame alone and cannot know their order.
+            `"sequential"`: the temporal branch reads what the spatial modulation made of the tokens. `"joint"`: one branch
+            with 3-D convolutions. Equations in `focal_designs.py`.
+        modulator_fusion: How the two modulators of `"parallel"` meet the query: `"product"` is the paper's; `"sum"` adds them,
+            `"learned"` mixes them with a linear layer.
         mlp_ratio: Width of the MLP over the channels of the block.
         hidden_dropout_prob: Dropout after the embedding, in the modulation and in the MLP.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0 at the first. Drawn per frame.
@@ -111,7 +115,8 @@ class VideoFocalNetConfig(BackboneConfigMixin, PreTrainedConfig):
     depths: list[int] | tuple[int, ...] = validated_field(_depths, default=(2, 2, 6, 2))
     focal_levels: list[int] | tuple[int, ...] = validated_field(_levels, default=(2, 2, 2, 2))
     focal_windows: list[int] | tuple[int, ...] = validated_field(_windows, default=(3, 3, 3, 3))
-    temporal_encoding: Literal["parallel", "none"] = "parallel"
+    temporal_encoding: Literal["parallel", "none", "sequential", "joint"] = "parallel"
+    modulator_fusion: Literal["product", "sum", "learned"] = "product"
     mlp_ratio: float | int = validated_field(_positive, default=4.0)
     hidden_dropout_prob: float | int = validated_field(_rate, default=0.0)
     drop_path_rate: float | int = validated_field(_rate, default=0.2)
@@ -183,6 +188,11 @@ class VideoFocalNetConfig(BackboneConfigMixin, PreTrainedConfig):
             raise ValueError(
                 f"VideoFocalNetConfig.depths={list(self.depths)} does not fit stage_names={self.stage_names}: depths was "
                 "changed after construction. Make a new configuration with these depths."
+            )
+        if self.modulator_fusion != "product" and self.temporal_encoding != "parallel":
+            raise ValueError(
+                f"VideoFocalNetConfig.modulator_fusion={self.modulator_fusion!r} combines the two modulators of "
+                f'temporal_encoding="parallel", got temporal_encoding={self.temporal_encoding!r}. Leave modulator_fusion="product".'
             )
         if self.use_conv_embed and self.tubelet_size > 1:
             raise ValueError(

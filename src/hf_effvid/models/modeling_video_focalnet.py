@@ -29,7 +29,8 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_video_focalnet import VideoFocalNetConfig
-from .focal_ops import focal_modulation
+from .focal_designs import fuse_modulators, joint_modulator, spatial_modulator, temporal_modulator
+from .focal_ops import FocalModulation, focal_modulation
 from .layers import FrameDropPath, linear_drop_path_rates
 
 
@@ -44,7 +45,8 @@ class VideoFocalNetModelOutput(ModelOutput):
         reshaped_hidden_states: The same as grids (B, C, T, H, W).
         spatial_modulators, temporal_modulators: With `output_modulators=True`: one (B, T, H, W, C) per block.
         spatial_gates, temporal_gates: With `output_modulators=True`: one (B, T, H, W, L + 1) per block, the global
-            context last. The temporal ones are None with `temporal_encoding="none"`.
+            context last. The temporal ones are None with `temporal_encoding="none"`, and with `"joint"`, where the spatial
+            ones are those of the one branch over space and time.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
@@ -166,9 +168,10 @@ class VideoFocalNetModulation(nn.Module):
         super().__init__()
         self.num_levels = num_levels
         self.normalize = config.normalize_modulator
+        self.design, self.fusion = config.temporal_encoding, config.modulator_fusion
         self.projection_in = nn.Linear(channels, 2 * channels + num_levels + 1)
         self.projection_in_temporal = self.projection_context_temporal = None
-        if config.temporal_encoding == "parallel":
+        if self.design in ("parallel", "sequential"):
             self.projection_in_temporal = nn.Linear(channels, channels + num_levels + 1)
             self.projection_context_temporal = nn.Linear(channels, channels)
         self.projection_context = nn.Linear(channels, channels)
@@ -178,10 +181,20 @@ class VideoFocalNetModulation(nn.Module):
             self.norm = nn.LayerNorm(channels, eps=config.layer_norm_eps)
         else:
             self.norm = nn.Identity()
+        self.norm_temporal = self.projection_fusion = None
+        if self.design == "sequential":
+            self.norm_temporal = nn.LayerNorm(channels, eps=config.layer_norm_eps)
+        if self.fusion == "learned":
+            self.projection_fusion = nn.Linear(2 * channels, channels)
         # The kernels are parameters of this module and not convolutions inside it: tools that move weights when a
         # module is called (offloading, ZeRO-3) then find them in place.
         for level in range(num_levels):
             size = window + 2 * level
+            if self.design == "joint":
+                self.register_parameter(
+                    f"joint_kernel_{level}", nn.Parameter(torch.empty(channels, 1, size, size, size))
+                )
+                continue
             self.register_parameter(f"spatial_kernel_{level}", nn.Parameter(torch.empty(channels, 1, size, size)))
             if self.projection_in_temporal is not None:
                 self.register_parameter(
@@ -190,39 +203,65 @@ class VideoFocalNetModulation(nn.Module):
 
     @property
     def kernels(self):
-        """Spatial and temporal kernels, level by level; no temporal ones without a temporal branch."""
-        spatial = [getattr(self, f"spatial_kernel_{level}") for level in range(self.num_levels)]
-        if self.projection_in_temporal is None:
-            return spatial, []
-        return spatial, [getattr(self, f"temporal_kernel_{level}") for level in range(self.num_levels)]
+        """Spatial (or joint) and temporal kernels, level by level; no temporal ones without a temporal branch."""
+        first = "joint" if self.design == "joint" else "spatial"
+        names = [first] if self.projection_in_temporal is None else [first, "temporal"]
+        found = [[getattr(self, f"{name}_kernel_{level}") for level in range(self.num_levels)] for name in names]
+        return found[0], found[1] if len(found) > 1 else []
 
     def forward(self, hidden_states, grid, output_modulators=False):
         channels = hidden_states.shape[-1]
         sites = hidden_states.unflatten(1, grid)  # (B, T, H, W, C)
         query, context, gates = self.projection_in(sites).split([channels, channels, self.num_levels + 1], dim=-1)
+        if self.design == "none" or (self.design == "parallel" and self.fusion == "product"):
+            modulation, temporal_gates = self._published(sites, query, context, gates)
+        else:
+            modulation, temporal_gates = self._of_an_ablation(sites, query, context, gates)
+        output = self.dropout(self.projection_out(self.norm(modulation.modulated)))
+        shown = None
+        if output_modulators:
+            shown = (modulation.spatial_modulator, modulation.temporal_modulator, gates, temporal_gates)
+        return output.flatten(1, 3), shown
+
+    def _published(self, sites, query, context, gates):
         temporal_context = temporal_gates = None
         if self.projection_in_temporal is not None:
-            temporal_context, temporal_gates = self.projection_in_temporal(sites).split(
-                [channels, self.num_levels + 1], dim=-1
-            )
-        spatial_kernels, temporal_kernels = self.kernels
+            temporal_context, temporal_gates = self._temporal_inputs(sites)
         modulation = focal_modulation(
             query,
             context,
             gates,
             temporal_context,
             temporal_gates,
-            spatial_kernels,
-            temporal_kernels,
+            *self.kernels,
             self.projection_context,
             self.projection_context_temporal,
             normalize=self.normalize,
         )
-        output = self.dropout(self.projection_out(self.norm(modulation.modulated)))
-        shown = None
-        if output_modulators:
-            shown = (modulation.spatial_modulator, modulation.temporal_modulator, gates, temporal_gates)
-        return output.flatten(1, 3), shown
+        return modulation, temporal_gates
+
+    def _of_an_ablation(self, sites, query, context, gates):
+        """The designs of `focal_designs`, in their order there."""
+        kernels, temporal_kernels = self.kernels
+        if self.design == "joint":
+            modulator = joint_modulator(context, gates, kernels, self.projection_context, self.normalize)
+            return FocalModulation(query * modulator, modulator, None), None
+        spatial = spatial_modulator(context, gates, kernels, self.projection_context, self.normalize)
+        if self.design == "sequential":
+            query = query * spatial
+            sites = self.norm_temporal(query)
+        temporal_context, temporal_gates = self._temporal_inputs(sites)
+        temporal = temporal_modulator(
+            temporal_context, temporal_gates, temporal_kernels, self.projection_context_temporal, self.normalize
+        )
+        modulator = temporal
+        if self.design == "parallel":
+            modulator = fuse_modulators(spatial, temporal, self.projection_fusion)
+        return FocalModulation(query * modulator, spatial, temporal), temporal_gates
+
+    def _temporal_inputs(self, sites):
+        """Context and gates of the temporal branch."""
+        return self.projection_in_temporal(sites).split([sites.shape[-1], self.num_levels + 1], dim=-1)
 
 
 class VideoFocalNetMLP(nn.Module):
@@ -379,7 +418,8 @@ class VideoFocalNetPreTrainedModel(PreTrainedModel):
             else:
                 _init_fan_in(kernel)
         if published:  # convolutions upstream, and initialised as such
-            for projection in filter(None, (module.projection_context, module.projection_context_temporal)):
+            contexts = module.projection_context, module.projection_context_temporal, module.projection_fusion
+            for projection in filter(None, contexts):
                 _init_torch_default(projection.weight, projection.bias)
 
 
