@@ -1,26 +1,107 @@
 # Copyright 2026 The hf_effvid authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Spatio-temporal focal modulation as a function of tensors.
+"""Focal modulation, computed by the fastest implementation that fits.
 
-A *context* is widened level by level with convolutions; at each site one *gate* per level says how much of that level
-counts; the gated sum, projected, is the *modulator* that multiplies the query. Video-FocalNet does this twice on the
-same input, once in space (frame by frame, depthwise convolutions) and once in time (site by site, dense convolutions).
+`focal_composite` is the definition; everything else gives the same numbers up to rounding. Under torch.compile,
+torch.export, ONNX export, tracing, function transforms and dispatch modes (which look at operations one by one: fake
+tensors, counters) it is always the composite that runs.
 
-Shapes: B clips, T steps in time, H x W sites, C channels, L focal levels. Everything is channels-last.
+    with focal_implementation("composite"):  # this thread, for as long as the block lasts
+        logits = model(clips).logits
 """
 
-from typing import NamedTuple
+import contextlib
+import contextvars
 
 import torch
+from torch.autograd import forward_ad
 from torch.nn import functional as F
+from transformers.utils import logging
+
+from .focal_composite import (
+    FocalModulation,
+    composite_focal_modulation,
+    gather_spatial_context,
+    gather_temporal_context,
+)
+from .focal_implementation import FocalCall, FocalImplementation
 
 
-class FocalModulation(NamedTuple):
-    """What `focal_modulation` returns, each (B, T, H, W, C): the modulated query and the two modulators."""
+logger = logging.get_logger(__name__)
 
-    modulated: torch.Tensor
-    spatial_modulator: torch.Tensor
-    temporal_modulator: torch.Tensor | None
+
+def _composite_projection(module, tokens, sizes):
+    return module(tokens).split(sizes, dim=-1)
+
+
+def _composite_feed_forward(fc1, fc2, tokens, grid):
+    return fc2(F.gelu(fc1(tokens)))
+
+
+COMPOSITE = FocalImplementation(
+    name="composite",
+    supports=lambda call: True,
+    prefers=lambda call: True,
+    modulation=composite_focal_modulation,
+    projection=_composite_projection,
+    feed_forward=_composite_feed_forward,
+)
+
+# tried in this order where users leave the choice open
+IMPLEMENTATIONS = {implementation.name: implementation for implementation in (COMPOSITE,)}
+
+AUTO = "auto"
+_process_setting = AUTO
+_block_setting = contextvars.ContextVar("hf_effvid_focal_implementation", default=None)
+# (name, operation, device, dtype) of what failed once: it is not tried again
+_failed = set()
+
+
+def set_focal_implementation(name=AUTO):
+    """Chooses the implementation for the whole process.
+
+    Args:
+        name: A name of `IMPLEMENTATIONS`, or `"auto"`: the fastest that fits, measured where it depends on the machine.
+            A call that the chosen one does not support is done by the composite.
+
+    Raises:
+        ValueError: There is no implementation of that name.
+    """
+    global _process_setting
+    _process_setting = _checked(name)
+
+
+@contextlib.contextmanager
+def focal_implementation(name):
+    """The same for one block of code in one thread. With gradient checkpointing, `backward()` belongs inside as well."""
+    token = _block_setting.set(_checked(name))
+    try:
+        yield
+    finally:
+        _block_setting.reset(token)
+
+
+def _checked(name):
+    if name != AUTO and name not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"Expected one of {', '.join([AUTO, *IMPLEMENTATIONS])} as implementation of focal modulation, got {name!r}."
+        )
+    return name
+
+
+def chosen_implementation(call):
+    """The implementation that would do a `FocalCall` now, tracing aside."""
+    wanted = _block_setting.get() or _process_setting
+    candidates = IMPLEMENTATIONS.values() if wanted == AUTO else [IMPLEMENTATIONS[wanted]]
+    for implementation in candidates:
+        able = getattr(implementation, call.operation) is not None and implementation.supports(call)
+        if (
+            able
+            and (wanted != AUTO or implementation.prefers(call))
+            and _failure_key(implementation, call) not in _failed
+        ):
+            return implementation
+    return COMPOSITE
 
 
 def focal_modulation(
@@ -34,70 +115,107 @@ def focal_modulation(
     spatial_projection,
     temporal_projection,
     normalize=False,
+    keep_modulators=True,
 ):
-    """Multiplies the query with what space and time around it hold.
-
-    This is the one entry point of the operation: an implementation of another kind keeps this signature.
-
-    Args:
-        query: (B, T, H, W, C).
-        spatial_context, temporal_context: (B, T, H, W, C), the contexts before the first level.
-        spatial_gates, temporal_gates: (B, T, H, W, L + 1), level by level, the global context last.
-        spatial_kernels: L depthwise kernels (C, 1, k, k), k odd.
-        temporal_kernels: L dense kernels (C, C, k), k odd.
-        spatial_projection, temporal_projection: Callables on (..., C) that turn the gathered context into modulators.
-            They are modules and not weights, so that adapters on them take part.
-        normalize: Divide the gathered context by L + 1.
-
-    Without a temporal branch (`temporal_context=None`) every frame is alone and there is no temporal modulator.
-    """
-    spatial = gather_spatial_context(spatial_context, spatial_gates, spatial_kernels)
-    if normalize:
-        spatial = spatial / (len(spatial_kernels) + 1)
-    spatial_modulator = spatial_projection(spatial)
-    if temporal_context is None:
-        return FocalModulation(query * spatial_modulator, spatial_modulator, None)
-    temporal = gather_temporal_context(temporal_context, temporal_gates, temporal_kernels)
-    if normalize:
-        temporal = temporal / (len(temporal_kernels) + 1)
-    temporal_modulator = temporal_projection(temporal)
-    return FocalModulation(query * spatial_modulator * temporal_modulator, spatial_modulator, temporal_modulator)
+    """Multiplies the query with what space and time around it hold: see `composite_focal_modulation`."""
+    arguments = (
+        query,
+        spatial_context,
+        spatial_gates,
+        temporal_context,
+        temporal_gates,
+        spatial_kernels,
+        temporal_kernels,
+        spatial_projection,
+        temporal_projection,
+        normalize,
+        keep_modulators,
+    )
+    if _is_observed(query):
+        return composite_focal_modulation(*arguments)
+    call = _describe(
+        "modulation",
+        query,
+        (query, spatial_context, temporal_context, spatial_gates, temporal_gates, *spatial_kernels, *temporal_kernels),
+        (spatial_projection, temporal_projection),
+        tuple(kernel.shape[-1] for kernel in spatial_kernels),
+        None if temporal_context is None else tuple(kernel.shape[-1] for kernel in temporal_kernels),
+    )
+    return _run(call, arguments)
 
 
-def gather_spatial_context(context, gates, kernels):
-    """Gated sum over focal levels of what surrounds each site within its frame: (B, T, H, W, C) in and out."""
-    batch, steps, height, width, channels = context.shape
-    # channels-last goes in and comes out, so that nothing is rearranged between levels
-    context = context.reshape(batch * steps, height, width, channels).permute(0, 3, 1, 2)
-    levels = []
-    for kernel in kernels:
-        context = F.gelu(F.conv2d(context, kernel, padding=kernel.shape[-1] // 2, groups=channels))
-        levels.append(context.permute(0, 2, 3, 1))
-    levels.append(F.gelu(context.mean(dim=(2, 3)))[:, None, None, :])
-    gathered = _gated_sum(levels, gates.reshape(batch * steps, height, width, -1))
-    return gathered.reshape(batch, steps, height, width, channels)
+def focal_projection(module, tokens, sizes):
+    """Output of a linear module on tokens (..., C), in parts of `sizes` channels."""
+    if _is_observed(tokens):
+        return _composite_projection(module, tokens, sizes)
+    return _run(_describe("projection", tokens, (tokens,), (module,)), (module, tokens, sizes))
 
 
-def gather_temporal_context(context, gates, kernels):
-    """Gated sum over focal levels of what precedes and follows each site: (B, T, H, W, C) in and out.
-
-    Before the first and after the last step there are zeros, so any number of steps works, one included.
-    """
-    batch, steps, height, width, channels = context.shape
-    # a convolution along time is one of shape (k, 1) over the (T, H * W) plane, again channels-last
-    context = context.reshape(batch, steps, height * width, channels).permute(0, 3, 1, 2)
-    levels = []
-    for kernel in kernels:
-        context = F.gelu(F.conv2d(context, kernel[..., None], padding=(kernel.shape[-1] // 2, 0)))
-        levels.append(context.permute(0, 2, 3, 1))
-    levels.append(F.gelu(context.mean(dim=2)).transpose(1, 2)[:, None])
-    gathered = _gated_sum(levels, gates.reshape(batch, steps, height * width, -1))
-    return gathered.reshape(batch, steps, height, width, channels)
+def focal_feed_forward(fc1, fc2, tokens, grid):
+    """fc2(GELU(fc1(tokens))) for tokens (B, T * N, C) on `grid` (T, H, W), without dropout."""
+    if _is_observed(tokens):
+        return _composite_feed_forward(fc1, fc2, tokens, grid)
+    return _run(_describe("feed_forward", tokens, (tokens,), (fc1, fc2)), (fc1, fc2, tokens, grid))
 
 
-def _gated_sum(levels, gates):
-    """Sum of `levels` (..., C), each times its own gate of (..., L + 1), in order."""
-    total = levels[0] * gates[..., :1]
-    for index, level in enumerate(levels[1:], start=1):
-        total = total + level * gates[..., index : index + 1]
-    return total
+def _run(call, arguments):
+    chosen = chosen_implementation(call)
+    reference = getattr(COMPOSITE, call.operation)
+    if chosen is COMPOSITE:
+        return reference(*arguments)
+    try:
+        return getattr(chosen, call.operation)(*arguments)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        result = reference(*arguments)  # raises itself where the fault is the caller's
+        _failed.add(_failure_key(chosen, call))
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        logger.warning_once(
+            f"Focal modulation: {chosen.name} failed at {call.operation} on {call.device_type} in {call.dtype} "
+            f"({type(error).__name__}: {reason}). From now on the composite does this: same numbers, slower."
+        )
+        return result
+
+
+def _failure_key(implementation, call):
+    return implementation.name, call.operation, call.device_type, call.dtype
+
+
+def _is_observed(tensor):
+    """Whether somebody records or transforms the operations, so that they have to be the plain ones."""
+    # the first line is a constant for torch.compile, which then sees nothing of the rest
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.jit.is_scripting():
+        return True
+    return (
+        type(tensor) is not torch.Tensor
+        or tensor.is_meta
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.maybe_current_level() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def _describe(operation, tokens, tensors, modules, spatial_sizes=(), temporal_sizes=None):
+    dtype, device_type = tokens.dtype, tokens.device.type
+    if torch.is_autocast_enabled(device_type) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device_type)
+    grad = torch.is_grad_enabled() and (
+        any(tensor is not None and tensor.requires_grad for tensor in tensors)
+        or any(p.requires_grad for m in modules if isinstance(m, torch.nn.Module) for p in m.parameters())
+    )
+    return FocalCall(operation, device_type, dtype, grad, tuple(tokens.shape), spatial_sizes, temporal_sizes)
+
+
+__all__ = [
+    "FocalModulation",
+    "IMPLEMENTATIONS",
+    "chosen_implementation",
+    "focal_feed_forward",
+    "focal_implementation",
+    "focal_modulation",
+    "focal_projection",
+    "gather_spatial_context",
+    "gather_temporal_context",
+    "set_focal_implementation",
+]
