@@ -17,6 +17,7 @@ LAYERS = {
     "models": 1,
     "auto": 2,
     "host_processing": 2,
+    "label_lists": 2,
     "video_files": 2,
     "data": 3,
     "compression": 3,

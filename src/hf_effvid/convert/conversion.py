@@ -10,10 +10,10 @@ import transformers
 from transformers import AutoModelForVideoClassification
 
 from ..auto import find_architecture
+from ..label_lists import read_labels
 from ..version import __version__
 from . import video_focalnet
 from .checkpoints import CheckpointError, read_weights, sha256_of
-from .labels import read_labels
 
 
 CONVERSION_RECORD = "conversion.json"

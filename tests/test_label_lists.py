@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_effvid.convert.labels import read_labels
+from hf_effvid.label_lists import read_labels
 
 
 def write(tmp_path, text):
@@ -37,3 +37,19 @@ def test_no_header_and_a_byte_order_mark(tmp_path):
 def test_what_is_wrong_is_named(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         read_labels(write(tmp_path, text))
+
+
+def test_json_of_names_to_ids_and_of_names(tmp_path):
+    path = tmp_path / "labels.json"
+    path.write_text('{"Lifting something, then dropping it": "1", "Approaching something": "0"}')
+    assert read_labels(path) == {0: "Approaching something", 1: "Lifting something, then dropping it"}
+    path.write_text('["b", "a"]')
+    assert read_labels(path) == {0: "b", 1: "a"}
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": "x"}', '["a", 2]', '"a"', '{"a": 0, "b": 0}', '{"a": 1}', "[]"])
+def test_json_that_is_no_label_list(tmp_path, text):
+    path = tmp_path / "labels.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="labels.json"):
+        read_labels(path)
