@@ -9,6 +9,7 @@ from huggingface_hub import ModelCardData
 from ..evaluation.results import ResultEntry
 from .card_info import CardError, check_hub_id
 from .result_table import evaluation_results, result_rows
+from .speed_table import SPEED_HEADER, speed_rows
 
 
 _REQUIRED = ("library_name", "pipeline_tag", "license", "tags")
@@ -62,10 +63,10 @@ def split_card(text: str) -> tuple[dict, str]:
     return data, text[match.end() :]
 
 
-def card_rows(body: str) -> list[str]:
-    """The rows of the card's result table, without its two header lines."""
+def card_rows(body: str, header: str = _RESULT_HEADER) -> list[str]:
+    """The rows of the card's result table, or of the table with that header, without its two header lines."""
     lines = body.splitlines()
-    start = next((number for number, line in enumerate(lines) if line.startswith(_RESULT_HEADER)), None)
+    start = next((number for number, line in enumerate(lines) if line.startswith(header)), None)
     if start is None:
         return []
     rows = []
@@ -119,7 +120,8 @@ def _number_problems(data: dict, body: str, results: Sequence[ResultEntry] | Non
         shown = {value for row in rows for value in re.findall(r"\d+\.\d%", row)}
         missing = [claim for claim in claims if f"{claim[3]:.1%}" not in shown]
         return [f"the front matter claims {claim}, which the table does not show" for claim in missing]
-    expected_rows = result_rows(list(results))
+    expected_rows = [*result_rows(list(results)), *speed_rows(results)]
+    rows = [*rows, *card_rows(body, SPEED_HEADER)]
     problems = [f"the table lacks the result {row}" for row in expected_rows if row not in rows]
     problems += [
         f"the table shows a number that is not in the results file: {row}" for row in rows if row not in expected_rows

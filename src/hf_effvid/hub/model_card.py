@@ -11,6 +11,7 @@ from ..evaluation.results import Cost, ResultEntry
 from .card_info import CITATIONS, DEFAULT_LIMITATIONS, CardInfo, check_hub_id
 from .escaping import escape_code, escape_markdown
 from .result_table import cost_facts, evaluation_results, metric_ids, result_notes, result_rows
+from .speed_table import SPEED_HEADER, own_costs, speed_notes, speed_rows
 
 
 TEMPLATE = "templates/model_card.md"
@@ -33,6 +34,7 @@ def render_model_card(
     cost: Cost | None = None,
     has_code: bool = True,
     is_adapter: bool = False,
+    chart: str | None = None,
 ) -> str:
     """The README.md of a checkpoint repository.
 
@@ -41,10 +43,12 @@ def render_model_card(
         processor: the video processor, whose recipe is described.
         repo_id: the id the code examples use.
         info: what the publisher says.
-        results: measured and quoted numbers; without any the card says `not measured`.
+        results: measured and quoted accuracies, and entries of `effvid bench`, also of the models it was compared with;
+            without any the card says `not measured`. Entries that bear the name of the repository are its own.
         cost: parameters and GMACs per view, where no result states them.
         has_code: whether the repository ships Python code.
         is_adapter: whether it holds a PEFT adapter instead of a whole model.
+        chart: file in the repository that shows accuracy against time.
 
     Returns:
         The whole file.
@@ -61,9 +65,13 @@ def render_model_card(
         front_matter=front_matter(config, info, results, name, is_adapter),
         title=escape_markdown(info.title or name),
         summary=info.summary or _default_summary(config),
-        facts=_facts(config, info, results, cost),
+        facts=_facts(config, info, own_costs(results, name), cost),
         result_rows=result_rows(results),
         result_notes=result_notes(results),
+        speed_header=SPEED_HEADER,
+        speed_rows=speed_rows(results),
+        speed_notes=speed_notes(results),
+        chart=chart,
         repo_literal=json.dumps(repo_id),
         has_code=has_code,
         is_adapter=is_adapter,
@@ -113,11 +121,11 @@ def _default_summary(config) -> str:
     )
 
 
-def _facts(config, info: CardInfo, results: list[ResultEntry], cost: Cost | None) -> list[tuple[str, str]]:
+def _facts(config, info: CardInfo, measured: list[Cost], counted: Cost | None) -> list[tuple[str, str]]:
     facts = [
         ("architecture", escape_code(config.model_type)),
         ("classes", str(config.num_labels)),
-        *cost_facts(results, cost),
+        *cost_facts([*measured, *([counted] if counted else [])]),
     ]
     if info.base_model:
         facts.append(

@@ -1,4 +1,9 @@
-"""Results as table rows and as front matter; the same functions write a card and check it."""
+"""Results as table rows and as front matter; the same functions write a card and check it.
+
+Benchmark entries hold no metric and so appear in none of them but `cost_facts`: their table is in `speed_table.py`.
+"""
+
+from collections.abc import Sequence
 
 from huggingface_hub import EvalResult
 
@@ -31,6 +36,8 @@ def result_notes(results: list[ResultEntry]) -> list[str]:
     """Under the table: how each of our numbers was measured, what could not be read, and the remarks of the entries."""
     notes = []
     for entry in results:
+        if not entry.metrics:
+            continue
         name = escape_markdown(entry.dataset) + (f" ({escape_markdown(entry.variant)})" if entry.variant else "")
         origin = entry.provenance
         if entry.quoted:
@@ -71,14 +78,12 @@ def metric_ids(results: list[ResultEntry]) -> list[str]:
     return list(dict.fromkeys(_METRICS.get(m.name, (m.name, m.name))[1] for entry in results for m in entry.metrics))
 
 
-def cost_facts(results: list[ResultEntry], counted: Cost | None = None) -> list[tuple[str, str]]:
+def cost_facts(costs: Sequence[Cost]) -> list[tuple[str, str]]:
     """Parameters, GMACs, latency and memory for the card's fact table; `not measured` where there is no number.
 
     Args:
-        results: their costs come first.
-        counted: parameters and GMACs counted on the model itself, where no result states them.
+        costs: of this checkpoint; for each fact the first one that states it counts.
     """
-    costs = [*(entry.cost for entry in results if not entry.quoted), *([counted] if counted else [])]
 
     def first(name):
         return next((getattr(cost, name) for cost in costs if getattr(cost, name) is not None), None)
