@@ -318,12 +318,21 @@ def test_saving_also_writes_an_image_processor_that_does_the_same(tmp_path):
         {"aggregation": "max"},
         {"num_clips": 0},
         {"num_crops": 1.5},
+        {"num_crops": True},
+        {"num_frames": 0},
+        {"target_fps": -1},
     ],
     ids=str,
 )
 def test_impossible_recipes_are_refused(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
         make_processor(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"num_crops": 0}, {"num_clips": -1}, {"sampling": "x"}, {"num_frames": 0}], ids=str)
+def test_impossible_recipes_for_one_call_are_refused(clip_bytes, wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        make_processor()(clip_bytes, **wrong)
 
 
 def test_misspelt_arguments_are_refused(clip_bytes):

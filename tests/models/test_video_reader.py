@@ -77,6 +77,16 @@ class TestSources:
 
         assert torch.equal(read_video(Pipe(), num_frames=4).frames, expected.frames)
 
+    def test_texts_of_numpy_are_paths(self, tmp_path):
+        (tmp_path / "a.mp4").write_bytes(encode(num_frames=3))
+        for path in (np.str_(tmp_path / "a.mp4"), np.array([str(tmp_path / "a.mp4")])[0]):
+            assert len(read_video(path).frames) == 3 == probe_video(path).num_frames
+        assert len(read_video(np.bytes_((tmp_path / "a.mp4").read_bytes())).frames) == 3
+        with pytest.raises(VideoNotReadable, match="a list of paths, such as"):
+            read_video([np.str_("a.mp4"), "b.mp4"])
+        with pytest.raises(TypeError, match="A video is a path"):
+            read_video(np.array("a.mp4"))
+
     def test_frames_in_memory(self, expected):
         frames = expected.frames
         images = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in frames]
@@ -207,6 +217,34 @@ class TestSelection:
     def test_bad_arguments(self, gray_steps, bad):
         with pytest.raises(ValueError):
             read_video(gray_steps, **bad)
+
+    @pytest.mark.parametrize(
+        ("name", "bad"),
+        [
+            ("start", "1"),
+            ("start", float("nan")),
+            ("start", [1.0]),
+            ("end", "x"),
+            ("end", b"2"),
+            ("target_fps", "25"),
+            ("target_fps", float("inf")),
+            ("num_frames", "4"),
+            ("num_frames", 2.5),
+            ("indices", 3),
+            ("indices", ["1"]),
+            ("indices", [1.5, None]),
+        ],
+    )
+    def test_a_selection_of_the_wrong_type_is_named(self, gray_steps, name, bad):
+        for source in (gray_steps, [np.zeros((8, 8, 3), np.uint8)] * 3):
+            with pytest.raises(ValueError, match=f"{name} must be"):
+                read_video(source, **{name: bad})
+
+    def test_numbers_of_any_library_select(self, gray_steps):
+        assert read_video(gray_steps, start=np.float32(1), end=torch.tensor(1.25)).indices == [12, 13, 14]
+        assert read_video(gray_steps, indices=torch.tensor([3, 1])).indices == [3, 1]
+        assert read_video(gray_steps, indices=np.array([2]), size=8).indices == [2]
+        assert len(read_video(gray_steps, num_frames=np.int64(5)).indices) == 5
 
     def test_a_start_behind_the_end(self, gray_steps):
         with pytest.raises(VideoTooShort, match="ends at 2.000 s"):

@@ -178,6 +178,37 @@ def test_a_recipe_without_a_frame_count_asks_for_one():
 # ---- sources ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sampling": "x"}, "sampling must be one of"),
+        ({"num_clips": 0}, "num_clips must be an integer >= 1"),
+        ({"num_crops": 1.5}, "num_crops must be an integer >= 1"),
+        ({"aggregation": "max"}, "aggregation must be one of"),
+        ({"short_clip_policy": "pad"}, "short_clip_policy must be one of"),
+        ({"target_fps": "fast"}, "target_fps must be a positive number"),
+        ({"frame_sampling_rate": 0}, "frame_stride must be an integer >= 1"),
+        ({"num_frames": -1}, "num_frames must be an integer >= 1"),
+        ({"start": -1.0}, "start must be seconds >= 0"),
+        ({"start": "1"}, "start must be seconds >= 0, got '1'"),
+        ({"start": 2.0, "end": 1.0}, "end must be seconds after start"),
+        ({"window": -1.0}, "window must be a positive number of seconds"),
+        ({"window": "1"}, "window must be a positive number of seconds"),
+        ({"window": 1.0, "stride": 0.0}, "stride must be a positive number of seconds"),
+    ],
+    ids=str,
+)
+def test_a_wrong_recipe_is_raised_at_once_not_recorded_per_video(pipes, videos, wrong, message):
+    for host in HOSTS:
+        with pytest.raises(ValueError, match=message):
+            pipes[host]([videos.long_mp4, videos.broken_mp4], on_error="record", **wrong)
+
+
+def test_counts_of_numpy_are_counts(pipes, videos):
+    views = pipes["videomae"](videos.long_mp4, num_clips=np.int64(2))
+    assert views == pipes["videomae"](videos.long_mp4, num_clips=2)
+
+
 @pytest.mark.parametrize("host", ["videomae", "video_focalnet"])
 def test_every_kind_of_source(pipes, videos, host):
     pipe, path = pipes[host], videos.long_mp4

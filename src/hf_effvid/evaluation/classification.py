@@ -6,6 +6,7 @@ import os
 import torch
 from tqdm.auto import tqdm
 
+from ..models.clip_sampling import check_count
 from ..models.video_processing_effvid import aggregate_views
 from .classification_report import ClassificationReport
 from .clips import FRAME_ORDERS, RowLoader, describe_source, load_videos, score_views
@@ -77,7 +78,11 @@ def evaluate_classifier(
         VideoError: an unreadable video under `on_error="raise"`.
         TypeError, ValueError: an argument of the wrong kind.
     """
-    _check_arguments(dataset, on_error, batch_size, frame_order)
+    _check_arguments(dataset, on_error, frame_order)
+    counts = {"batch_size": batch_size, "num_clips": num_clips, "num_crops": num_crops, "max_videos": max_videos}
+    for name, count in counts.items():
+        if count is not None:
+            check_count(name, count)
     model, processor = load_classifier(model, processor)
     rows, class_names = open_rows(dataset, video_column, label_column)
     dataset_name = dataset_name or getattr(getattr(dataset, "info", None), "dataset_name", None) or "unnamed"
@@ -132,13 +137,11 @@ def evaluate_classifier(
     )
 
 
-def _check_arguments(dataset, on_error: str, batch_size: int, frame_order: str) -> None:
+def _check_arguments(dataset, on_error: str, frame_order: str) -> None:
     if on_error not in ("record", "raise"):
         raise ValueError(f'on_error must be "record" or "raise", got {on_error!r}.')
     if frame_order not in FRAME_ORDERS:
         raise ValueError(f"frame_order must be one of {FRAME_ORDERS}, got {frame_order!r}.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
     if isinstance(dataset, (str, os.PathLike)):
         raise TypeError(
             f"expected rows with a video and a label, got the path {str(dataset)!r}. "

@@ -14,6 +14,7 @@ Let n be the number of frames, T the frames of a clip, s the stride, K the clips
 
 import math
 import random
+from numbers import Integral, Real
 
 from .video_errors import VideoTooShort
 
@@ -187,19 +188,30 @@ def _segment_train(total_frames, num_frames, interval, generator):
     return [min(int(round(i * room / num_frames)), total_frames - 1) for i in range(num_frames)]
 
 
+def check_count(name, value):
+    """Raise ValueError for what is no number of things."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
+
+
+def check_rate(name, value):
+    """Raise ValueError for what is no number per second; None means unknown."""
+    if value is not None and not (isinstance(value, Real) and math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a positive number or None, got {value!r}.")
+
+
+def check_choice(name, value, allowed):
+    """Raise ValueError for what is none of the allowed values."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}.")
+
+
 def _check(total_frames, num_frames, sampling, frame_stride, fps, target_fps, num_clips, policy):
-    for name, value in (
-        ("total_frames", total_frames),
-        ("num_frames", num_frames),
-        ("frame_stride", frame_stride),
-        ("num_clips", num_clips),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
-    for name, value in (("fps", fps), ("target_fps", target_fps)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive number or None, got {value!r}.")
-    if sampling not in SAMPLINGS:
-        raise ValueError(f"sampling must be one of {SAMPLINGS}, got {sampling!r}.")
-    if policy not in SHORT_CLIP_POLICIES:
-        raise ValueError(f"short_clip_policy must be one of {SHORT_CLIP_POLICIES}, got {policy!r}.")
+    check_count("total_frames", total_frames)
+    check_count("num_frames", num_frames)
+    check_count("frame_stride", frame_stride)
+    check_count("num_clips", num_clips)
+    check_rate("fps", fps)
+    check_rate("target_fps", target_fps)
+    check_choice("sampling", sampling, SAMPLINGS)
+    check_choice("short_clip_policy", policy, SHORT_CLIP_POLICIES)

@@ -31,8 +31,10 @@ def encoded_behind(source):
 
 
 def is_frames(source):
-    """Whether `source` is a list of images, an array or a tensor."""
-    return isinstance(source, (list, tuple)) or (hasattr(source, "shape") and hasattr(source, "dtype"))
+    """Whether `source` is a list of images, an array or a tensor; the texts of NumPy are paths, although they have a shape."""
+    if isinstance(source, (str, bytes)):
+        return False
+    return isinstance(source, (list, tuple)) or (hasattr(source, "dtype") and len(getattr(source, "shape", ())) > 0)
 
 
 def read_frames(source, limits, size=None, **selection):
@@ -88,6 +90,8 @@ def _frame_getter(source, name):
 def _as_rgb(frame, name, channels_first=None):
     if hasattr(frame, "convert") and hasattr(frame, "getbands"):  # a PIL image
         return np.asarray(frame.convert("RGB"))
+    if isinstance(frame, (str, bytes, os.PathLike)):
+        raise VideoNotReadable(name, f"a list of paths, such as {str(frame)[:80]!r}", "Give one video, or its frames")
     pixels = np.asarray(frame.cpu() if hasattr(frame, "cpu") else frame)
     if pixels.ndim == 2:
         pixels = pixels[..., None]

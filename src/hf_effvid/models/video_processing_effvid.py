@@ -33,7 +33,7 @@ from transformers.utils import IMAGE_PROCESSOR_NAME
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata, is_valid_video
 
-from .clip_sampling import SAMPLINGS, SHORT_CLIP_POLICIES, sample_clips
+from .clip_sampling import SAMPLINGS, SHORT_CLIP_POLICIES, check_choice, check_count, check_rate, sample_clips
 from .video_pixels import output_size
 from .video_pixels import resize as resize_pixels
 from .video_reader import VideoLimits, read_video
@@ -146,7 +146,7 @@ class EffVidVideoProcessor(BaseVideoProcessor):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        check_recipe(self)
+        check_recipe(self.recipe())
 
     # ---- frames -> pixel values -------------------------------------------------------------------------------------
 
@@ -300,6 +300,7 @@ class EffVidVideoProcessor(BaseVideoProcessor):
         reading = ReadOptions(start=start, end=end, limits=limits, isolate=isolate, allow_remote=allow_remote)
         multi_view = multi_view or kwargs.get("num_clips") is not None or kwargs.get("num_crops") is not None
         recipe = self.recipe(**kwargs)
+        check_recipe(recipe)
         num_clips, num_crops = (recipe["num_clips"], recipe["num_crops"]) if multi_view else (1, 1)
         sampler = None
         if recipe["do_sample_frames"]:
@@ -410,19 +411,16 @@ class EffVidVideoProcessor(BaseVideoProcessor):
 # ---- small pieces ---------------------------------------------------------------------------------------------------
 
 
-def check_recipe(processor):
-    """Refuse a recipe that could only fail later, in the middle of a data set."""
-    for name, allowed in (
-        ("sampling", SAMPLINGS),
-        ("short_clip_policy", SHORT_CLIP_POLICIES),
-        ("aggregation", AGGREGATIONS),
-    ):
-        if getattr(processor, name) not in allowed:
-            raise ValueError(f"{name} must be one of {allowed}, got {getattr(processor, name)!r}.")
+def check_recipe(recipe):
+    """Refuse a recipe, a dict of its fields, that could only fail later, in the middle of a data set."""
+    check_choice("sampling", recipe["sampling"], SAMPLINGS)
+    check_choice("short_clip_policy", recipe["short_clip_policy"], SHORT_CLIP_POLICIES)
+    check_choice("aggregation", recipe["aggregation"], AGGREGATIONS)
+    check_rate("target_fps", recipe["target_fps"])
     for name in ("frame_stride", "num_clips", "num_crops"):
-        value = getattr(processor, name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        check_count(name, recipe[name])
+    if recipe["num_frames"] is not None:  # every frame of the video
+        check_count("num_frames", recipe["num_frames"])
 
 
 def as_size(size, default_to_square=False):

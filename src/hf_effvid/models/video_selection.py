@@ -1,5 +1,6 @@
 """Which frames a call asks for: pure arithmetic on the time stamps of the frames."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -20,16 +21,31 @@ def check_selection(num_frames=None, indices=None, start=None, end=None, target_
         )
     if sampler is not None and target_fps is not None:
         raise ValueError("A sampler decides the frames itself: give no target_fps with it.")
-    if num_frames is not None and (isinstance(num_frames, bool) or int(num_frames) != num_frames or num_frames < 1):
+    if num_frames is not None and (isinstance(num_frames, bool) or not _is_whole(num_frames) or num_frames < 1):
         raise ValueError(f"num_frames must be a positive integer, got {num_frames!r}.")
-    if indices is not None and (len(indices) == 0 or any(int(index) != index or index < 0 for index in indices)):
+    if indices is not None and not (
+        hasattr(indices, "__len__") and len(indices) and all(_is_whole(index) and index >= 0 for index in indices)
+    ):
         raise ValueError(f"indices must be one or more integers >= 0, got {indices!r}.")
-    if start is not None and not (np.isfinite(start) and start >= 0):
+    if start is not None and not 0 <= _as_float(start) < math.inf:
         raise ValueError(f"start must be seconds >= 0, got {start!r}.")
-    if end is not None and not end > (start or 0):
+    if end is not None and not _as_float(end) > (start or 0):
         raise ValueError(f"end must be seconds after start ({start or 0}), got {end!r}.")
-    if target_fps is not None and not (np.isfinite(target_fps) and target_fps > 0):
+    if target_fps is not None and not 0 < _as_float(target_fps) < math.inf:
         raise ValueError(f"target_fps must be a positive number, got {target_fps!r}.")
+
+
+def _is_whole(value):
+    number = _as_float(value)
+    return number.is_integer() and number == value
+
+
+def _as_float(value):
+    """A number of any library as a float; nan for what is none, text that looks like one included."""
+    try:
+        return math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def select_frames(info, times, num_frames=None, indices=None, start=None, end=None, target_fps=None, sampler=None):

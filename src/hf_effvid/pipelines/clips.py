@@ -9,11 +9,13 @@ import itertools
 import math
 from collections import deque
 from dataclasses import dataclass, field, replace
+from numbers import Real
 
 import torch
 
 from ..host_processing import frames_per_clip, holds_recipe
 from ..models.clip_sampling import sample_clips, sliding_windows
+from ..models.video_processing_effvid import check_recipe
 from ..models.video_reader import VideoTooLarge, iterate_video, probe_video, read_video
 
 
@@ -40,12 +42,19 @@ class ClipRecipe:
     num_crops: int = 1
     aggregation: str = "softmax_mean"
 
+    def __post_init__(self):
+        check_recipe(vars(self))
+
     @classmethod
     def of(cls, processor, config, multi_view=False, frame_sampling_rate=None, **overrides):
         """The recipe for one call. `frame_sampling_rate=4` means a dense clip of every fourth frame.
 
         Each field comes from, in this order: the call, the processor when it holds a recipe (an `EffVidVideoProcessor`), the
         configuration (`num_frames` or `frames_per_clip`), the defaults of this class (uniform sampling, one view).
+
+        Raises:
+            RecipeError: nobody says how many frames a clip has.
+            ValueError: a field that makes no sense, before the first video is read.
         """
         fields = {name: getattr(processor, name, None) for name in cls.__dataclass_fields__ if holds_recipe(processor)}
         fields.setdefault("num_frames", frames_per_clip(config))
@@ -159,10 +168,8 @@ def read_windows(source, recipe, reading, window, stride=None, size=None, prepar
     Yields:
         `ClipSet` with `start` and `end` set.
     """
+    check_timing(window, stride)
     stride = window if stride is None else stride
-    for name, value in (("window", window), ("stride", stride)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive number of seconds, got {value!r}.")
     info = probe_video(source, limits=reading.limits, allow_remote=reading.allow_remote)
     plan = plan_windows(info.duration, window, stride, reading.start or 0.0, reading.end)
     if reading.isolate:
@@ -178,6 +185,13 @@ def read_windows(source, recipe, reading, window, stride=None, size=None, prepar
         allow_remote=reading.allow_remote,
     )
     yield from cut_windows(frames, plan, recipe, info.fps, prepare)
+
+
+def check_timing(window, stride=None):
+    """Raise ValueError for what is no length of time; None asks for nothing."""
+    for name, value in (("window", window), ("stride", stride)):
+        if value is not None and not (isinstance(value, Real) and math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a positive number of seconds, got {value!r}.")
 
 
 def plan_windows(duration, window, stride, first=0.0, last=None):

@@ -10,7 +10,6 @@ pipe(path, multi_view=True)                             # the clips x crops the 
 import os
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral
 
 import torch
 from tqdm.auto import tqdm
@@ -18,10 +17,12 @@ from transformers import AutoModelForVideoClassification, Pipeline
 from transformers.utils import logging
 
 from ..host_processing import frame_size, frames_per_clip, load_processor, takes_videos
+from ..models.clip_sampling import check_count
 from ..models.video_errors import VideoTooShort
 from ..models.video_processing_effvid import ReadOptions, aggregate_views
+from ..models.video_selection import check_selection
 from .batching import Batcher
-from .clips import ClipRecipe, read_clips, read_windows
+from .clips import ClipRecipe, check_timing, read_clips, read_windows
 from .host_inputs import HostInputs, processor_for_size
 from .inputs import LIST, SINGLE, FailedItem, iterate, kind_of, map_ahead, name_of, number_of
 from .position_interpolation import PositionInterpolationError, interpolate_positions, takes_num_frames
@@ -116,8 +117,9 @@ class VideoClassificationPipeline(Pipeline):
             raise ValueError(f"on_error must be 'raise' or 'record', got {params['on_error']!r}.")
         if params.get("function_to_apply") not in (None, *FUNCTIONS):
             raise ValueError(f"function_to_apply must be one of {FUNCTIONS}, got {params['function_to_apply']!r}.")
-        for name in ("top_k", "num_clips", "num_crops"):
-            check_count(name, params.get(name))
+        if params.get("top_k") is not None:
+            check_count("top_k", params["top_k"])
+        check_timing(params.get("window"), params.get("stride"))
         given = {name: value for name, value in params.items() if value is not None}
         if "stride" in given and "window" not in {**getattr(self, "_forward_params", {}), **given}:
             raise ValueError(f"stride={given['stride']} needs a window: pass window=... seconds.")
@@ -187,7 +189,8 @@ class VideoClassificationPipeline(Pipeline):
 
     def _predict(self, inputs, batch_size, num_workers, kwargs):
         """(unit, predictions) in the order of the inputs; the last unit of a video has `is_last` and carries no predictions."""
-        check_count("batch_size", batch_size)
+        if batch_size is not None:
+            check_count("batch_size", batch_size)
         given = self._sanitize_parameters(**kwargs)
         defaults = (self._preprocess_params, self._forward_params, self._postprocess_params)
         reading_params, run, scoring = ({**old, **new} for old, new in zip(defaults, given, strict=True))
@@ -307,12 +310,6 @@ class VideoClassificationPipeline(Pipeline):
         ]
 
 
-def check_count(name, value):
-    """Refuse what is no number of things, before the first video is read."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
-
-
 def no_window(name, start):
     """The error for a video out of which no window can be cut."""
     if start is None:
@@ -334,7 +331,9 @@ def load_processors(model, loading):
 
 
 def make_reading(params):
-    return ReadOptions(**{name: params[name] for name in READING_PARAMS if name in params})
+    reading = ReadOptions(**{name: params[name] for name in READING_PARAMS if name in params})
+    check_selection(start=reading.start, end=reading.end)
+    return reading
 
 
 def reject(source):
