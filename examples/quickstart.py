@@ -27,8 +27,9 @@ from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pi
 from transformers.utils import logging as transformers_logging
 
 import hf_effvid
-from hf_effvid.evaluation.modulator_maps import modulator_maps, plot_modulator_strip
 from hf_effvid.evaluation.results import ResultsFile
+from hf_effvid.explanation import explain_clip
+from hf_effvid.explanation.contact_sheet import plot_contact_sheet
 from hf_effvid.training import train_classifier
 from hf_effvid.training.recipe import load_recipe
 
@@ -148,9 +149,7 @@ def main() -> None:
     pixels = processor(video)["pixel_values"]
     indices = processor.frame_indices(hf_effvid.probe_video(video))[0]
     frames = hf_effvid.read_video(video, indices=indices, size=tuple(pixels.shape[-2:])).frames
-    plot_modulator_strip(
-        frames, *modulator_maps(model, pixels), args.report / "modulators.png", title=Path(video).stem
-    )
+    plot_contact_sheet(args.report / "modulators.png", frames, explain_clip(model, pixels), title=Path(video).stem)
     ResultsFile([report.to_result_entry()]).save(args.report / "results.json")
     print(
         "\n".join(

@@ -17,6 +17,8 @@ LAYERS = {
     "models": 1,
     "auto": 2,
     "host_processing": 2,
+    "chart_text": 2,
+    "explanation": 2,
     "label_lists": 2,
     "video_files": 2,
     "data": 3,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .chart_text import plain_text
+from ..chart_text import plain_text
 
 
 # above this the cells are too small for numbers, above the second for names

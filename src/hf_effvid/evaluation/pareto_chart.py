@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .chart_text import plain_text
+from ..chart_text import plain_text
 
 
 # legible for every kind of colour vision, in print and on a dark page
