@@ -14,10 +14,10 @@ HUB_FOLDER = PACKAGE / "models"
 # A layer may import itself and every layer below it; packages that share a layer do not import each other.
 LAYERS = {
     "version": 0,
+    "chart_text": 0,
     "models": 1,
     "auto": 2,
     "host_processing": 2,
-    "chart_text": 2,
     "explanation": 2,
     "label_lists": 2,
     "video_files": 2,
