@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ..video_files import VIDEO_SUFFIXES
 
 ANNOTATION_EXTENSIONS = (".csv", ".tsv", ".txt", ".list", ".jsonl")
 
-_PATH_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "file_path", "video", "video_path", "clip")
+PATH_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "file_path", "video", "video_path", "clip")
 _LABEL_COLUMNS = ("label", "labels", "class", "classes", "class_name", "category", "action", "target")
 _SPLIT_COLUMNS = ("split", "subset", "partition", "set")
 _START_COLUMNS = ("start", "start_time", "time_start", "t_start")
@@ -29,6 +30,7 @@ _SPLIT_ALIASES = {
     "test": ("test", "testing", "tst", "eval", "evaluation"),
 }
 _MAX_LABEL_LENGTH = 300
+_SNIFFED_BYTES = 2**20  # the taxonomy of ActivityNet stands before its database
 _PATH_THEN_LABEL = re.compile(
     r"^(?P<path>.*?(?:" + "|".join(re.escape(e) for e in VIDEO_SUFFIXES) + r"))(?:\s*[,;\t]\s*|\s+)(?P<label>\S.*)$",
     re.IGNORECASE,
@@ -167,27 +169,86 @@ def read_annotations(
 
 
 def _records(file: Path, path_column, label_column) -> Iterator[tuple[int, dict]]:
+    with open_list(file) as handle:
+        if file.suffix.lower() == ".jsonl":
+            yield from _json_records(file, handle)
+            return
+        first = handle.readline()
+        handle.seek(0)
+        delimiter = _delimiter(first)
+        if delimiter is None or file.suffix.lower() not in (".csv", ".tsv"):
+            header = delimiter and _is_header(next(csv.reader([first], delimiter=delimiter)))
+            if not header:
+                yield from _text_records(file, handle)
+                return
+        yield from _table_records(file, handle, delimiter, (path_column, label_column))
+
+
+@contextmanager
+def open_list(file: Path):
+    """Open a text file of a data set; what is wrong with it becomes an `AnnotationError`."""
     try:
         # newline="": the csv module wants to see line ends itself; utf-8-sig: spreadsheets write a byte-order mark.
         with open(file, encoding="utf-8-sig", newline="") as handle:
-            if file.suffix.lower() == ".jsonl":
-                yield from _json_records(file, handle)
-                return
-            first = handle.readline()
-            handle.seek(0)
-            delimiter = _delimiter(first)
-            if delimiter is None or file.suffix.lower() not in (".csv", ".tsv"):
-                header = delimiter and _is_header(next(csv.reader([first], delimiter=delimiter)))
-                if not header:
-                    yield from _text_records(file, handle)
-                    return
-            yield from _table_records(file, handle, delimiter, (path_column, label_column))
+            yield handle
     except UnicodeDecodeError as error:
         raise AnnotationError(str(file), f"not UTF-8 text ({error.reason})", "Save the list as UTF-8.") from None
     except csv.Error as error:
         raise AnnotationError(str(file), f"not a readable table ({error})", "Check quotes and separators.") from None
     except OSError as error:
         raise AnnotationError(str(file), f"cannot be opened ({error.strerror})", "Check the path.") from None
+
+
+def read_json(file: Path):
+    """The content of a JSON file.
+
+    Raises:
+        AnnotationError: it cannot be opened, or is no JSON.
+    """
+    with open_list(file) as handle:
+        try:
+            return json.load(handle)
+        except UnicodeDecodeError:
+            raise
+        except (ValueError, RecursionError) as error:
+            raise AnnotationError(
+                str(file), f"not JSON ({type(error).__name__}: {error})"[:200], "Check it."
+            ) from None
+
+
+def sniff(file: Path, *words: str) -> bool:
+    """Whether a JSON file has all of these words near its beginning."""
+    if file.suffix.lower() != ".json" or not file.is_file():
+        return False
+    try:
+        with open(file, "rb") as handle:
+            head = handle.read(_SNIFFED_BYTES)
+    except OSError:
+        return False
+    return all(word.encode() in head for word in words)
+
+
+def split_in_name(stem: str) -> str | None:
+    """The split that a file's name speaks of ("Diving48_V2_train" is "train"), or None."""
+    words = re.split(r"[^a-z]+", stem.lower())
+    return next((canonical_split(word) for word in reversed(words) if is_standard_split(word)), None)
+
+
+def one_file_per_split(folder: Path, word: str) -> list[Path]:
+    """The JSON files of a folder that speak of `word`.
+
+    Raises:
+        AnnotationError: two of them for one split.
+    """
+    files = [file for file in sorted(folder.iterdir()) if sniff(file, f'"{word}"')]
+    splits = [split_in_name(file.stem) for file in files]
+    if len(set(splits)) < len(splits):
+        raise AnnotationError(
+            str(folder),
+            f"several files for one split: {', '.join(file.name for file in files)}",
+            "Name the file itself.",
+        )
+    return files
 
 
 def _json_records(file: Path, handle) -> Iterator[tuple[int, dict]]:
@@ -248,7 +309,7 @@ def _delimiter(line: str) -> str | None:
 
 def _is_header(cells: list[str]) -> bool:
     names = {cell.strip().lower() for cell in cells}
-    return bool(names & set(_PATH_COLUMNS)) or bool(names & set(_LABEL_COLUMNS)) and not _looks_like_video(cells[0])
+    return bool(names & set(PATH_COLUMNS)) or bool(names & set(_LABEL_COLUMNS)) and not _looks_like_video(cells[0])
 
 
 def _looks_like_video(text: str) -> bool:
@@ -256,14 +317,14 @@ def _looks_like_video(text: str) -> bool:
 
 
 def _make_row(record, root, source, label_separator, label_column, path_column, allow_outside_root) -> ClipRow:
-    path_key = _find(record, path_column, _PATH_COLUMNS)
+    path_key = _find(record, path_column, PATH_COLUMNS)
     label_key = _find(record, label_column, _LABEL_COLUMNS)
     if path_key is None or label_key is None:
         missing = "path" if path_key is None else "label"
         raise AnnotationError(
             source,
             f"no column for the {missing} among {sorted(record)}",
-            f"Name it {(_PATH_COLUMNS if path_key is None else _LABEL_COLUMNS)[0]!r} or pass `{missing}_column`.",
+            f"Name it {(PATH_COLUMNS if path_key is None else _LABEL_COLUMNS)[0]!r} or pass `{missing}_column`.",
         )
     path = record[path_key]
     if not isinstance(path, str) or not path.strip():

@@ -59,7 +59,7 @@ def check_dataset(
     if isinstance(root_or_dataset, (str, os.PathLike)):
         name = str(root_or_dataset)
         splits = load_video_dataset(root_or_dataset, **{"missing": "keep"} | load_kwargs)
-        empty_folders = empty_class_folders(root_or_dataset)
+        empty_folders = [] if load_kwargs.get("format") else empty_class_folders(root_or_dataset)
     else:
         name, splits, empty_folders = "a data set in memory", root_or_dataset, []
     splits = splits if isinstance(splits, Mapping) else {str(getattr(splits, "split", None) or "train"): splits}

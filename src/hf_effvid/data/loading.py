@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..label_lists import read_labels
+from .annotation_formats import detect_format, read_official
 from .annotations import (
     ANNOTATION_EXTENSIONS,
     AnnotationError,
@@ -37,7 +39,8 @@ def load_video_dataset(
     video_column: str | None = None,
     *,
     root=None,
-    class_names: Sequence[str] | None = None,
+    format: str | None = None,
+    class_names: Sequence[str] | str | os.PathLike | None = None,
     multi_label: bool | None = None,
     label_separator: str = "|",
     missing: str = "error",
@@ -54,6 +57,7 @@ def load_video_dataset(
             * a folder with one list per split (``train.csv``, ``val.txt``, ...),
             * a folder of class folders, with or without ``train`` / ``val`` / ``test`` above them,
             * a list file: CSV, TSV, JSON lines or text lines ``path label``,
+            * the official annotations of a public data set, see `format`: a file, or the folder with those of all splits,
             * a folder written by ``save_to_disk``, a local or Hub id that ``datasets.load_dataset`` opens (offline with
               ``HF_HUB_OFFLINE=1``), or a loaded `datasets` object.
         split: "train", "validation" (also "val"), "test" or another name; None: all of them in a dict. Splits under
@@ -61,9 +65,13 @@ def load_video_dataset(
         streaming: give iterable data sets.
         label_column: the source's column with the label; the usual names, such as "label", are found without it.
         video_column: the source's column with the video or its path; the usual names are found without it.
-        root: the folder that the paths of a list are relative to; default: the list's folder.
-        class_names: the classes in the order of their numbers. Default: all labels of the data set, sorted (numbers
-            by value).
+        root: the folder that the paths of a list are relative to, or that holds the videos of official annotations;
+            default: the folder of the list.
+        format: the layout of official annotation files: "kinetics", "ssv2", "diving48", "activitynet" (one class per
+            video), "activitynet-segments" (a row per segment), "hmdb51", "ucf101" ("hmdb51-2" is the second of its three
+            splits). Default: recognised where there is no doubt.
+        class_names: the classes in the order of their numbers, or a file with them (CSV "id,name" or JSON). Default: the order
+            that official annotations give; otherwise all labels of the data set, sorted (numbers by value).
         multi_label: whether a video has several labels. Default: it has when labels are lists. With True, text
             labels are split at `label_separator`.
         label_separator: what separates the labels of one video in a list.
@@ -80,16 +88,23 @@ def load_video_dataset(
 
     Raises:
         AnnotationError: nothing usable was found; the message says what was expected.
+        ValueError: a `format` or `missing` that does not exist.
     """
     if missing not in ("error", "skip", "keep"):
         raise ValueError(f"`missing` must be 'error', 'skip' or 'keep', got {missing!r}")
     wanted = canonical_split(split) if split else None
     columns = {"label_column": label_column, "video_column": video_column}
+    class_names = _given_names(class_names)
     labels = {"class_names": class_names, "multi_label": multi_label, "label_separator": label_separator}
     if hasattr(source, "features") or isinstance(source, dict):
         return _pick(normalize_columns(source, **columns, **labels), wanted, source)
 
-    rows = _local_rows(source, root, label_separator if multi_label else None, columns, allow_outside_root)
+    format = format or annotation_format(source)
+    if format:
+        rows, official_names = read_official(source, format, root, allow_outside_root)
+        class_names = class_names if class_names is not None else official_names
+    else:
+        rows = _local_rows(source, root, label_separator if multi_label else None, columns, allow_outside_root)
     if rows is None:
         loaded = load_with_datasets(source, split, streaming, load_kwargs)
         return name_splits(normalize_columns(loaded, **columns, **labels), _name_of(source), wanted)
@@ -123,6 +138,24 @@ def is_multi_label(dataset) -> bool:
     if isinstance(dataset, dict):
         dataset = next(iter(dataset.values()))
     return hasattr((dataset.features or {}).get("label"), "feature")
+
+
+def annotation_format(source) -> str | None:
+    """The official annotation format of a file or folder (see `load_video_dataset`), or None; metadata tables come first."""
+    path = Path(source).expanduser()
+    return None if path.is_dir() and _metadata_file(path) else detect_format(path)
+
+
+def _given_names(class_names) -> list[str] | None:
+    """Class names as a list; from a file where a path is given."""
+    if not isinstance(class_names, (str, os.PathLike)):
+        return None if class_names is None else list(class_names)
+    try:
+        return list(read_labels(class_names).values())
+    except (OSError, ValueError) as error:
+        raise AnnotationError(
+            str(class_names), str(error), "Expected the class names as CSV 'id,name' or JSON."
+        ) from None
 
 
 def _name_of(source) -> str:
@@ -169,6 +202,8 @@ def empty_class_folders(source) -> list[str]:
     """The class folders without a video, as "<split>/<class>"; none where a list says what belongs to the data set."""
     path = Path(source).expanduser()
     if not path.is_dir() or _metadata_file(path) or _lists_per_split(path) or _is_for_datasets(path):
+        return []
+    if annotation_format(path):
         return []
     rows, folders = list_class_folders(path)
     used = {(row.split, label) for row in rows for label in row.labels}
