@@ -32,6 +32,7 @@ from .gathering import gather_records, stack_records
 from .lora import is_lora
 from .nonfinite import NonFiniteGuard, NonFiniteLoss, first_non_finite_gradient, locate_non_finite
 from .optim import parameter_groups, parameter_rules, unwrapped_name
+from .process_group import leave_process_group_at_exit
 from .tasks import Task
 
 
@@ -78,6 +79,7 @@ class EffVidTrainer(Trainer):
             kwargs[name] = _with_index(kwargs.get(name))
         had_use_cache = hasattr(task.config, "use_cache")
         super().__init__(model=task, args=args, callbacks=callbacks, **kwargs)
+        leave_process_group_at_exit()
         if not had_use_cache and hasattr(task.config, "use_cache"):
             # a key for text generation that Trainer writes into every configuration
             del task.config.use_cache
