@@ -2,9 +2,17 @@
 
 from .checkpoints import CheckpointError, UnsafeCheckpointError
 from .conversion import FAMILIES, convert_checkpoint
+from .image_initialization import convert_image_focalnet, video_from_image_focalnet
 
 
 # model_type -> (build_config(upstream constructor arguments), convert_state_dict(upstream weights))
 CONVERTERS = {model_type: (family.build_config, family.convert_state_dict) for model_type, family in FAMILIES.items()}
 
-__all__ = ["CONVERTERS", "CheckpointError", "UnsafeCheckpointError", "convert_checkpoint"]
+__all__ = [
+    "CONVERTERS",
+    "CheckpointError",
+    "UnsafeCheckpointError",
+    "convert_checkpoint",
+    "convert_image_focalnet",
+    "video_from_image_focalnet",
+]

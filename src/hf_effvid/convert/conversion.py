@@ -68,7 +68,7 @@ def convert_checkpoint(
 
     with torch.device("meta"):
         model = AutoModelForVideoClassification.from_config(config)
-    _check_weights(state_dict, model.state_dict(), source)
+    check_weights(state_dict, model.state_dict(), source)
     model.load_state_dict({name: value.float() for name, value in state_dict.items()}, assign=True)
 
     output_dir = Path(output_dir)
@@ -100,7 +100,12 @@ def _names_of_classes(labels, in_weights, expected, source):
     return named
 
 
-def _check_weights(given, expected, source):
+def check_weights(given, expected, source):
+    """Compares weights with those of an architecture, name by name.
+
+    Raises:
+        CheckpointError: Names, shapes or types differ, or a weight is not finite; the message lists up to ten.
+    """
     problems = [f"missing: {name}" for name in expected if name not in given]
     problems += [f"not part of the architecture: {name}" for name in given if name not in expected]
     for name in expected.keys() & given.keys():

@@ -111,7 +111,7 @@ def config_for(state_dict, preset=None, arguments=None):
     for key in ("patch_embed.proj.weight", "head.weight", "layers.0.blocks.0.modulation.f_temporal.weight"):
         if key not in state_dict:
             raise KeyError(f"it has no {key}.")
-    found = _infer_arguments(state_dict)
+    found = infer_arguments(state_dict)
     config = build_config({**found, **(arguments or {})})
     size = preset_of(config)
     if preset is not None:
@@ -134,8 +134,13 @@ def preset_of(config):
     return None
 
 
-def _infer_arguments(state_dict):
-    """Arguments of the upstream constructor that show in names and shapes."""
+def infer_arguments(state_dict):
+    """Arguments of the upstream constructor that show in names and shapes; weights without a head leave `num_classes` out.
+
+    Raises:
+        KeyError: A weight that every model has is missing.
+        ValueError: There are no stages.
+    """
     stages = 1 + max(int(match[1]) for key in state_dict if (match := re.match(r"layers\.(\d+)\.", key)))
     stem = state_dict["patch_embed.proj.weight"]
     block = "layers.{}.blocks.0.".format
@@ -148,8 +153,9 @@ def _infer_arguments(state_dict):
         first = state_dict.get(f"{block(stage)}modulation.focal_layers.0.0.weight")
         windows.append(3 if first is None else first.shape[-1])
     conv_embed = stem.shape[-1] == 7
+    head = {"num_classes": state_dict["head.weight"].shape[0]} if "head.weight" in state_dict else {}
     return {
-        "num_classes": state_dict["head.weight"].shape[0],
+        **head,
         "in_chans": stem.shape[1],
         "embed_dim": stem.shape[0],
         "patch_size": 4 if conv_embed else stem.shape[-1],

@@ -11,6 +11,7 @@ from transformers import (
 )
 
 from ..auto import complete_auto_map, find_architecture, register
+from ..convert import video_from_image_focalnet
 from ..host_processing import frame_size, holds_recipe, load_processor, required_frames_per_clip, with_recipe
 from ..models.video_processing_effvid import EffVidVideoProcessor
 from .lora import head_modules
@@ -18,6 +19,8 @@ from .tasks import MULTI_LABEL
 
 
 SINGLE_LABEL = "single_label_classification"
+# what stands before the colon of a model's name -> how the temporal branch starts
+IMAGE_STARTS = {"image": "published", "image-preserve": "preserve"}
 
 
 def open_classifier(model, class_names, multi_label=False, seed=0, trust_remote_code=False):
@@ -25,7 +28,9 @@ def open_classifier(model, class_names, multi_label=False, seed=0, trust_remote_
 
     Args:
         model: a classifier; a configuration, or `"<model_type>:<preset>"` such as `"video_focalnet:tiny"`, to start from
-            random weights; otherwise a folder or Hub id, whose head is replaced unless it has exactly these classes.
+            random weights; `"image:"` or `"image-preserve:"` and an image FocalNet's folder or Hub id, see
+            `convert.image_initialization`; otherwise a folder or Hub id, whose head is replaced unless it has exactly
+            these classes.
         class_names: names of the classes in the order of the labels.
         multi_label: whether a video carries several labels.
         seed: seed of everything that is initialised anew.
@@ -50,6 +55,11 @@ def open_classifier(model, class_names, multi_label=False, seed=0, trust_remote_
         _set_labels(model.config, labels)
         return model
     if isinstance(model, (str, os.PathLike)) and not os.path.isdir(model) and ":" in str(model):
+        kind, _, name = str(model).partition(":")
+        if kind in IMAGE_STARTS:
+            opened = video_from_image_focalnet(name, IMAGE_STARTS[kind], id2label=labels["id2label"], seed=seed)
+            _set_labels(opened.config, labels)
+            return opened
         model = _preset(str(model))
     if isinstance(model, PreTrainedConfig):
         _set_labels(model, labels)
