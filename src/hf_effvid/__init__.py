@@ -18,6 +18,7 @@ _PUBLIC_NAMES = {
     "VideoFocalNetForVideoClassification": "models.modeling_video_focalnet",
     "EffVidVideoProcessor": "models.video_processing_effvid",
     "VideoClassificationPipeline": "pipelines.video_classification",
+    "explain": "pipelines.explain_video",
     "read_video": "models.video_reader",
     "probe_video": "models.video_reader",
     "iterate_video": "models.video_reader",

@@ -5,10 +5,11 @@ pipe("phone.mov")                                       # any container, rotated
 pipe(paths, batch_size=8, on_error="record")            # one bad file is one error record
 pipe("match.mp4", window=4.0, stride=2.0)               # labels with time stamps, constant memory
 pipe(path, multi_view=True)                             # the clips x crops the checkpoint was tested with
+pipe(path, explain=True, explain_dir="explanations")    # where and when a Video-FocalNet looked
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -23,6 +24,7 @@ from ..models.video_processing_effvid import ReadOptions, aggregate_views
 from ..models.video_selection import check_selection
 from .batching import Batcher
 from .clips import ClipRecipe, check_timing, read_clips, read_windows
+from .explainer import Explainer
 from .host_inputs import HostInputs, processor_for_size
 from .inputs import LIST, SINGLE, FailedItem, iterate, kind_of, map_ahead, name_of, number_of
 from .position_interpolation import PositionInterpolationError, interpolate_positions, takes_num_frames
@@ -43,7 +45,8 @@ RECIPE_PARAMS = (
     "num_crops",
     "aggregation",
 )
-RUN_PARAMS = ("window", "stride", "on_error", "progress", "video_column")
+EXPLAIN_PARAMS = ("explain", "explain_dir", "explain_block")
+RUN_PARAMS = ("window", "stride", "on_error", "progress", "video_column", *EXPLAIN_PARAMS)
 SCORE_PARAMS = ("top_k", "function_to_apply", "threshold")
 FUNCTIONS = ("softmax", "sigmoid", "none")
 
@@ -59,12 +62,18 @@ class Video:
 
 @dataclass
 class Unit:
-    """What the batcher carries for one prediction, a video or a window of it; the last unit of a video carries none."""
+    """What the batcher carries for one prediction, a video or a window of it; the last unit of a video carries none.
+
+    `times` are the seconds of the frames of each clip; `rows` are kept only for an explanation, which then stands in `told`.
+    """
 
     video: Video
     start: float | None = None
     end: float | None = None
     is_last: bool = False
+    times: list[list[float]] = field(default_factory=list)
+    rows: torch.Tensor | None = None
+    told: dict = field(default_factory=dict)
 
 
 class VideoClassificationPipeline(Pipeline):
@@ -147,10 +156,15 @@ class VideoClassificationPipeline(Pipeline):
             top_k: Number of labels (default 5); threshold: only labels that score as much (then all of them, without `top_k`).
             function_to_apply: "softmax", "sigmoid" or "none"; by default what `config.problem_type` asks for.
             limits, isolate, allow_remote: As in `read_video`.
+            explain: Also say where and when the model looked (models with modulators: Video-FocalNet). Of several views the one that
+                speaks most clearly for the label is explained; with windows, each of them.
+            explain_dir: Also draw it: an overlay video, a contact sheet, gate maps, in one sub-folder per prediction.
+            explain_block: The block that the maps come from (default: the last).
             progress: Show a progress bar.
 
         Returns:
-            For one video: `[{"score", "label"}, ...]`, best first; with `window`, `[{"start", "end", "predictions": [...]}, ...]`.
+            For one video: `[{"score", "label"}, ...]`, best first; with `window`, `[{"start", "end", "predictions": [...]}, ...]`;
+            with `explain`, `{"predictions": [...], "explanation": {...}}`, also in each window (fields: `docs/explain.md`).
             A list of these for a list; an iterator, which computes as it is consumed, for a stream.
         """
         results = self.iterate(inputs, batch_size=batch_size, num_workers=num_workers, **kwargs)
@@ -166,9 +180,9 @@ class VideoClassificationPipeline(Pipeline):
         in_windows = run_params.get("window") is not None
         for unit, predictions in self._predict(inputs, batch_size, num_workers, kwargs):
             if predictions is not None and in_windows:
-                windows.append({"start": unit.start, "end": unit.end, "predictions": predictions})
+                windows.append({"start": unit.start, "end": unit.end, "predictions": predictions, **unit.told})
             elif predictions is not None:
-                windows.append(predictions)
+                windows.append({"predictions": predictions, **unit.told} if unit.told else predictions)
             if not unit.is_last:
                 continue
             if unit.video.error is not None:
@@ -181,7 +195,7 @@ class VideoClassificationPipeline(Pipeline):
         """Classify one video window by window: an iterator over `{"start", "end", "predictions"}`, for files of any length."""
         for unit, predictions in self._predict([source], batch_size, None, {**kwargs, "window": window}):
             if predictions is not None:
-                yield {"start": unit.start, "end": unit.end, "predictions": predictions}
+                yield {"start": unit.start, "end": unit.end, "predictions": predictions, **unit.told}
             elif unit.is_last and unit.video.error is not None:
                 yield error_record(unit.video)
 
@@ -195,6 +209,7 @@ class VideoClassificationPipeline(Pipeline):
         defaults = (self._preprocess_params, self._forward_params, self._postprocess_params)
         reading_params, run, scoring = ({**old, **new} for old, new in zip(defaults, given, strict=True))
         record = run.get("on_error", "raise") == "record"
+        explainer = self._explainer(run)
         batcher = Batcher(self._logits, batch_size or self._batch_size or 1, isolate_errors=record)
         bar = tqdm(total=number_of(inputs), unit="video", disable=not run.get("progress", False))
         failed = None
@@ -203,23 +218,42 @@ class VideoClassificationPipeline(Pipeline):
                 if unit.video.error is not None and not record:
                     failed = unit.video.error
                     break
+                if explainer is not None:
+                    unit.rows = rows
                 batcher.add(unit, rows)
-                yield from self._deliver(batcher, scoring, bar)
+                yield from self._deliver(batcher, scoring, explainer, bar)
             batcher.run()
-            yield from self._deliver(batcher, scoring, bar)
+            yield from self._deliver(batcher, scoring, explainer, bar)
         if failed is not None:
             raise failed
 
-    def _deliver(self, batcher, scoring, bar):
+    def _explainer(self, run):
+        """What explains the predictions of this run, None when nobody asked."""
+        if not run.get("explain") and run.get("explain_dir") is None:
+            return None
+        return Explainer(self.model, self.inputs.processor, run.get("explain_dir"), run.get("explain_block", -1))
+
+    def _deliver(self, batcher, scoring, explainer, bar):
         for item in batcher.finished():
             unit = item.owner
             predictions = None
             if item.error is not None:
                 unit.video.error = unit.video.error or item.error
             elif not unit.is_last:
-                predictions = self.postprocess(torch.stack(item.logits), recipe=unit.video.recipe, **scoring)
+                logits = torch.stack(item.logits)
+                predictions = self.postprocess(logits, recipe=unit.video.recipe, **scoring)
+                if explainer is not None:
+                    unit.told = {"explanation": self._explain(explainer, unit, logits, scoring)}
             bar.update(int(unit.is_last))
             yield unit, predictions
+
+    def _explain(self, explainer, unit, logits, scoring):
+        """The explanation of the best label, whether or not it passes the threshold."""
+        scores = self._scores(logits, unit.video.recipe, scoring.get("function_to_apply"))
+        index = scores.argmax().item()
+        best = {"index": index, "label": label_of(self.model.config, index), "score": scores[index].item()}
+        rows, unit.rows = unit.rows, None
+        return explainer(unit.video.name, (unit.start, unit.end), rows, unit.times, logits, **best)
 
     def _units(self, inputs, params, run, num_workers):
         """Decode: (unit, rows) for every prediction, then (last unit, None) for every video."""
@@ -227,10 +261,11 @@ class VideoClassificationPipeline(Pipeline):
         recipe, reading = self._recipe(params), make_reading(params)
         if run.get("window") is None:
             decoded = map_ahead(lambda source: self._rows(source, recipe, reading), sources, num_workers)
-            for source, rows, error in decoded:
+            for source, read, error in decoded:
                 video = Video(name_of(source), recipe, error)
                 if error is None:
-                    yield Unit(video, reading.start, reading.end), rows
+                    rows, times = read
+                    yield Unit(video, reading.start, reading.end, times=times), rows
                 yield Unit(video, is_last=True), None
             return
         for source in sources:
@@ -240,7 +275,7 @@ class VideoClassificationPipeline(Pipeline):
                 for clips in read_windows(reject(source), recipe, reading, *timing, **self._preparation(recipe)):
                     rows = self.inputs.rows(clips.frames, recipe.num_crops)
                     num_windows += 1
-                    yield Unit(video, clips.start, clips.end), rows
+                    yield Unit(video, clips.start, clips.end, times=clips.times), rows
                 if num_windows == 0:
                     raise no_window(video.name, reading.start)
             except Exception as error:
@@ -261,10 +296,11 @@ class VideoClassificationPipeline(Pipeline):
         return recipe
 
     def _rows(self, source, recipe, reading):
+        """The views of a video, and the seconds at which the frames of each of its clips are shown."""
         clips = read_clips(reject(source), recipe, reading, **self._preparation(recipe))
         for note in clips.notes:
             logger.warning(f"{name_of(source)}: {note}")
-        return self.inputs.rows(clips.frames, recipe.num_crops)
+        return self.inputs.rows(clips.frames, recipe.num_crops), clips.times
 
     def _preparation(self, recipe):
         """How frames become small enough to be kept: while they are decoded, or by the host's own processor."""
@@ -284,7 +320,8 @@ class VideoClassificationPipeline(Pipeline):
 
     def preprocess(self, source, **params):
         """One video to model input: `{input name: (views, T, C, H, W)}`."""
-        return {self.inputs.input_name: self._rows(source, self._recipe(params), make_reading(params))}
+        rows, _ = self._rows(source, self._recipe(params), make_reading(params))
+        return {self.inputs.input_name: rows}
 
     def _forward(self, model_inputs, **params):
         pixels = {name: value.to(self.model.dtype) for name, value in model_inputs.items()}
@@ -294,20 +331,23 @@ class VideoClassificationPipeline(Pipeline):
     def postprocess(self, logits, recipe=None, top_k=None, function_to_apply=None, threshold=None):
         """Logits of the views (V, K) to labels, best first."""
         logits = logits["logits"] if isinstance(logits, dict) else logits
-        config = self.model.config
-        if function_to_apply is None:
-            by_problem = {"regression": "none", "multi_label_classification": "sigmoid"}
-            function_to_apply = by_problem.get(config.problem_type, "softmax")
-        aggregation = recipe.aggregation if recipe is not None else "softmax_mean"
-        scores = aggregate_views(logits, aggregation, function_to_apply)
+        scores = self._scores(logits, recipe, function_to_apply)
         if top_k is None:
             top_k = 5 if threshold is None else len(scores)
         values, ids = scores.topk(min(top_k, len(scores)))
         return [
-            {"score": value, "label": label_of(config, index)}
+            {"score": value, "label": label_of(self.model.config, index)}
             for value, index in zip(values.tolist(), ids.tolist(), strict=True)
             if threshold is None or value >= threshold
         ]
+
+    def _scores(self, logits, recipe, function_to_apply):
+        """(V, K) logits to the (K,) scores of a video."""
+        if function_to_apply is None:
+            by_problem = {"regression": "none", "multi_label_classification": "sigmoid"}
+            function_to_apply = by_problem.get(self.model.config.problem_type, "softmax")
+        aggregation = recipe.aggregation if recipe is not None else "softmax_mean"
+        return aggregate_views(logits, aggregation, function_to_apply)
 
 
 def no_window(name, start):
