@@ -1,17 +1,20 @@
 # /// script
 # dependencies = ["hf_effvid[train]"]
 # ///
-"""Writes what README.md shows but does not know: the printed outputs of its Python blocks, and the tables of measured numbers.
+"""Writes what README.md and docs/ show but do not know: the printed outputs of README's Python blocks, and tables of numbers.
 
     make quickstart && python model_cards/fill_readme.py      # outputs and tables
     python model_cards/fill_readme.py --tables                # tables only: runs nothing, reads model_cards/results/*.json
-    python model_cards/fill_readme.py --tables --check        # writes nothing; exit code 1 when the page differs
+    python model_cards/fill_readme.py --tables --check        # writes nothing; exit code 1 when a page differs
 
-A page marks the places with comments that Markdown does not show:
+A page marks the places with comments that Markdown does not show, `<!-- NAME: begin --> <!-- NAME: end -->`. NAME is one of
 
-    <!-- output: begin --> <!-- output: end -->      after a Python block: what it printed (blocks run in order and share their names)
-    <!-- models: begin --> <!-- models: end -->      one row per model and data set: task, accuracy, multiply-accumulates, parameters
-    <!-- results: begin --> <!-- results: end -->    every measured accuracy and every paired difference, by data set
+    output               after a Python block: what it printed (blocks run in order and share their names)
+    models               one row per model and data set: task, accuracy, multiply-accumulates, parameters
+    results              every measured accuracy and every paired difference, by data set, of baselines, real videos and cards
+    results of STEM      the same of model_cards/results/STEM.json alone
+    speed of STEM        the times in that file
+    quoted               accuracies that others published
 
 Seeds of one model, data set and variant become one row: the mean, the accuracy of each seed, and the Wilson interval of the mean over the
 n videos (too wide rather than too narrow, since several seeds see the same videos).
@@ -28,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_effvid.evaluation.results import Metric, ResultEntry, ResultsFile, wilson_interval
+from hf_effvid.hub.speed_table import SPEED_HEADER, speed_notes, speed_rows
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +39,10 @@ RESULTS = ROOT / "model_cards" / "results"
 NOT_MEASURED = "not measured"
 BASELINE = "baseline: "
 DIFFERENCE = "top1 difference, A minus B"
+# files whose numbers stand in the tables without a file's name; the other studies have a page of their own
+IN_FRONT = ("baselines", "real")
 
+SECTION = re.compile(r"<!-- ((?:models|results|quoted|speed)(?: of [\w.-]+)?): begin -->")
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 OUTPUT_AFTER = re.compile(r"\s*<!-- output: begin -->\n(.*?)<!-- output: end -->", re.DOTALL)
 
@@ -132,10 +139,51 @@ def with_section(page: str, name: str, text: str) -> str:
 
 
 def with_tables(page: str, results: Path = RESULTS) -> str:
-    """The page with the tables that the results files give."""
-    entries = {path: ResultsFile.load(path).results for path in sorted(results.glob("*.json"))}
-    everything = [entry for of_file in entries.values() for entry in of_file]
-    return with_section(with_section(page, "models", models_table(everything)), "results", results_tables(everything))
+    """The page with the tables that the results files give, wherever it has marks for one.
+
+    Raises:
+        PageError: a mark without its partner, or one for a file that does not exist.
+    """
+    files = {path.stem: ResultsFile.load(path).results for path in sorted(results.glob("*.json"))}
+    cards = {path.stem for path in (ROOT / "model_cards").glob("*.md")}
+    front = [e for stem, of_file in files.items() if stem.startswith(IN_FRONT) or stem in cards for e in of_file]
+    for name in SECTION.findall(page):
+        kind, _, stem = name.partition(" of ")
+        if stem and stem not in files:
+            raise PageError(f"'{name}': there is no {stem}.json in {results}")
+        entries = files[stem] if stem else [e for of_file in files.values() for e in of_file]
+        if kind == "models":
+            text = models_table([entry for entry in front if not entry.quoted])
+        elif kind == "results":
+            text = results_tables(entries if stem else [entry for entry in front if not entry.quoted])
+        elif kind == "speed":
+            text = speed_table(entries)
+        else:
+            text = quoted_table(entries)
+        page = with_section(page, name, text)
+    return page
+
+
+def quoted_table(entries: list[ResultEntry]) -> str:
+    """Accuracies that others published, with where they stand."""
+    rows = [
+        (
+            _plain(entry.model),
+            f"{_plain(entry.dataset)} ({_plain(entry.split)})",
+            f"{metric.value:.1%}",
+            " x ".join(str(entry.protocol.get(name, "?")) for name in ("num_frames", "num_clips", "num_crops")),
+            _plain(entry.provenance.command),
+        )
+        for entry in entries
+        if entry.quoted and (metric := entry.metric("top1")) is not None
+    ]
+    return _table(("model", "data set", "top-1, quoted", "frames x clips x crops", "source"), rows)
+
+
+def speed_table(entries: list[ResultEntry]) -> str:
+    """The times of benchmark entries, as model cards show them."""
+    separator = " --- ".join("|" * SPEED_HEADER.count("|"))
+    return "\n".join([SPEED_HEADER, separator, *speed_rows(entries), "", *speed_notes(entries)])
 
 
 def grouped(entries: Iterable[ResultEntry]) -> list[Group]:
@@ -263,28 +311,35 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def filled(page: Path, results: Path, tables_only: bool) -> str:
+    """The text that a page should have."""
+    text = with_tables(page.read_text(encoding="utf-8"), results)
+    blocks = python_blocks(text)
+    if tables_only or not any(block.output for block in blocks):
+        return text
+    os.chdir(ROOT)  # the blocks name paths as a reader at the root of the repository sees them
+    return with_outputs(text, run_blocks(blocks, page.name))
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--page", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--page", type=Path, help="this page alone; default: README.md and docs/")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results files")
     parser.add_argument("--tables", action="store_true", help="only the tables; no block is run")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when the page would change")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 when a page would change")
     options = parser.parse_args(arguments)
-
-    old = options.page.read_text(encoding="utf-8")
-    new = with_tables(old, options.results)
-    if not options.tables:
-        os.chdir(ROOT)  # the blocks name paths as a reader at the root of the repository sees them
-        new = with_outputs(new, run_blocks(python_blocks(new), options.page.name))
-    if new == old:
-        print(f"{options.page}: up to date")
-        return 0
-    if options.check:
-        print(f"{options.page}: out of date, run python model_cards/fill_readme.py", file=sys.stderr)
-        return 1
-    options.page.write_text(new, encoding="utf-8")
-    print(f"{options.page}: written")
-    return 0
+    differs = False
+    for page in [options.page] if options.page else [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]:
+        old, new = page.read_text(encoding="utf-8"), filled(page, options.results, options.tables)
+        if new == old:
+            print(f"{page}: up to date")
+        elif options.check:
+            differs = True
+            print(f"{page}: out of date, run python model_cards/fill_readme.py", file=sys.stderr)
+        else:
+            page.write_text(new, encoding="utf-8")
+            print(f"{page}: written")
+    return 1 if differs else 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import importlib.util
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import typer
 
 import hf_effvid
 from hf_effvid.cli import app
-from hf_effvid.evaluation.results import Metric, Provenance, ResultEntry, ResultsFile
+from hf_effvid.evaluation.results import Cost, Metric, Provenance, ResultEntry, ResultsFile
 from hf_effvid.training.recipe import load_recipe
 
 
@@ -157,10 +158,11 @@ def test_python_blocks_compile_and_import_what_exists(path):
         exec(compile(ast.Module(imports, []), path.name, "exec"), {})
 
 
-def test_tables_are_those_of_the_results_files():
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_tables_are_those_of_the_results_files(path):
+    page = path.read_text(encoding="utf-8")
     assert page == fill_readme.with_tables(page), (
-        "README.md states other numbers: python model_cards/fill_readme.py --tables"
+        f"{path.name} states other numbers: python model_cards/fill_readme.py --tables"
     )
 
 
@@ -176,7 +178,7 @@ def result(model, right, n, *, variant="", seed=None, name="top1", gmacs=None):
         metrics=(metric,),
         variant=variant,
         provenance=Provenance("effvid evaluate", seed=seed, date="2026-11-20"),
-        cost=hf_effvid.evaluation.results.Cost(gmacs=gmacs, parameters=1_250_000 if gmacs else None),
+        cost=Cost(gmacs=gmacs, parameters=1_250_000 if gmacs else None),
     )
 
 
@@ -203,6 +205,23 @@ def test_tables_of_known_numbers(tmp_path):
         "| clips (test) | small: in order against shuffled | +3.0 points | [-2.0, +8.0] | 50 |",
     ]
     assert fill_readme.with_tables(filled, tmp_path) == filled
+
+
+def test_tables_of_one_file_and_of_others(tmp_path):
+    quoted = replace(result("theirs", 0, 1), quoted=True, metrics=(Metric("top1", 0.836),), protocol={"num_clips": 4})
+    timed = Cost(latency_ms=20.0, batch_size=1, hardware="a machine", dtype="float32", decode_included=False)
+    ResultsFile([quoted, result("ours", 30, 50)]).save(tmp_path / "study.json")
+    ResultsFile([replace(result("ours", 1, 2), metrics=(), cost=timed)]).save(tmp_path / "bench.json")
+
+    def section(name):
+        return fill_readme.with_tables(f"<!-- {name}: begin --><!-- {name}: end -->", tmp_path)
+
+    assert "| theirs | clips (test) | 83.6% | ? x 4 x ? | effvid evaluate |" in section("quoted")
+    assert "ours" not in section("quoted") and "ours" not in section("results")
+    assert "| ours | 60.0%" in section("results of study")
+    assert "| ours | float32 | 1 | 20 |" in section("speed of bench")
+    with pytest.raises(fill_readme.PageError, match=r"no nothing\.json"):
+        section("speed of nothing")
 
 
 def test_outputs_are_written_behind_their_blocks_and_once(tmp_path, capsys):
