@@ -14,7 +14,7 @@ from hf_effvid.data.synthetic import tiny_motion_dataset
 from hf_effvid.version import __version__
 
 
-COMMANDS = ("predict", "check", "train", "evaluate", "bench", "convert", "stage", "verify", "push")
+COMMANDS = ("predict", "explain", "check", "train", "evaluate", "bench", "convert", "stage", "verify", "push")
 RECIPE = """
 model:
   model_type: video_focalnet
@@ -131,6 +131,15 @@ def test_predict_a_folder_with_a_bad_file(trained, data, tmp_path):
     records = json.loads(result.stdout)
     assert [("error" in record) for record in records] == [False, False, True]
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 3
+
+
+def test_explain_writes_pictures_and_says_where(trained, data, tmp_path):
+    video = next(data.glob("test/*/*.mp4"))
+    result = call("explain", video, "-m", trained[0], "-o", tmp_path / "out", "--block", 0)
+    assert result.exit_code == 0, result.output
+    files = [Path(line.strip()) for line in result.stdout.splitlines()[1:]]
+    assert {path.name for path in files} == {"overlay.mp4", "contact_sheet.png", "gates.png", "explanation.json"}
+    assert all(path.parent == tmp_path / "out" / video.stem and path.is_file() for path in files)
 
 
 def test_check_fails_on_a_data_set_that_spoils_training(data, tmp_path):

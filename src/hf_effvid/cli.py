@@ -156,6 +156,54 @@ def predict(
 
 
 @app.command()
+def explain(
+    video: Annotated[str, typer.Argument(help="A video.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Folder or Hub id of a Video-FocalNet classifier.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the overlay video, the pictures and the numbers.")
+    ] = Path("explanation"),
+    block: Annotated[
+        int, typer.Option(help="Block that the maps come from, over all stages; earlier ones are finer.")
+    ] = -1,
+    window: Annotated[float | None, typer.Option(help="Explain every WINDOW seconds of a video.")] = None,
+    stride: Annotated[float | None, typer.Option(help="Seconds from one window to the next; default: WINDOW.")] = None,
+    start: Annotated[float | None, typer.Option(help="First second to look at.")] = None,
+    end: Annotated[float | None, typer.Option(help="Last second to look at.")] = None,
+    multi_view: Annotated[
+        bool, typer.Option("--multi-view", help="Classify the clips and crops of the recipe, explain the clearest.")
+    ] = False,
+    device: Device = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show where and when a model looked: its modulators over the frames (mp4, PNG), its gates.
+
+    Example: `effvid explain clip.mp4 --model run/model --output explanation/ --block 1`
+    """
+    from .pipelines.explain_video import explain as explain_video
+
+    found = explain_video(
+        video,
+        model,
+        output,
+        block=block,
+        device=device,
+        window=window,
+        stride=stride,
+        start=start,
+        end=end,
+        multi_view=multi_view,
+    )
+    if as_json:
+        _print_json(found)
+        return
+    for one in [found] if window is None else found:
+        told = one["explanation"]
+        print(f"{told['label']}  {told['score']:.3f}")
+        for path in told["files"].values():
+            print(f"  {path}")
+
+
+@app.command()
 def check(
     data: Annotated[str, typer.Argument(help="Folder of class folders, list file, metadata.csv, or data set id.")],
     depth: Annotated[str, typer.Option(help="How much of each file is decoded: probe, ends, full.")] = "ends",
