@@ -77,6 +77,31 @@ def test_video_focalnet_four_clips_are_the_centres_of_the_published_draws():
     assert [clip[:2] for clip in clips] == [[5, 45], [15, 55], [25, 65], [35, 75]]
 
 
+def test_video_focalnet_published_four_clips_are_training_draws_of_every_frame():
+    """F = 1 whatever the stride of training: one frame of each of 8 equal segments, four times, by the seed alone."""
+    published = {"sampling": "segment", "frame_stride": 4, "num_clips": 4, "clip_draw": "random"}
+    clips = sample_clips(300, 8, seed="7/a.mp4", **published)
+    assert clips == sample_clips(300, 8, seed="7/a.mp4", **published)
+    assert all(i * 37 <= index < (i + 1) * 37 for clip in clips for i, index in enumerate(clip))
+    assert len({tuple(clip) for clip in clips}) == 4
+    assert clips != sample_clips(300, 8, seed="8/a.mp4", **published)
+    assert clips != sample_clips(300, 8, seed="7/b.mp4", **published)
+    # a single clip is the deterministic one of the validation during training
+    single = sample_clips(300, 8, seed=1, **published | {"num_clips": 1})
+    assert single == sample_clips(300, 8, sampling="segment", frame_stride=4)
+    # draws cover their segments evenly: the mean of many is the middle of the segment
+    many = [clip[3] for seed in range(300) for clip in sample_clips(300, 8, seed=seed, **published)]
+    assert min(many) == 111 and max(many) == 147 and abs(sum(many) / len(many) - 129) < 1.5
+
+
+def test_random_clips_of_short_videos_and_of_other_samplings():
+    assert sample_clips(5, 8, sampling="segment", num_clips=4, clip_draw="random") == [[0, 1, 1, 2, 2, 3, 4, 4]] * 4
+    dense = sample_clips(300, 4, sampling="dense", frame_stride=8, num_clips=3, clip_draw="random", seed=3)
+    assert all(clip == [clip[0] + 8 * j for j in range(4)] for clip in dense) and len({clip[0] for clip in dense}) == 3
+    with pytest.raises(ValueError, match="clip_draw"):
+        sample_clips(300, 8, clip_draw="once")
+
+
 def test_video_focalnet_training_draws_one_frame_per_segment():
     length = (300 - 3) // 8
     for seed in range(200):

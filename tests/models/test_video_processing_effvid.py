@@ -128,6 +128,37 @@ def test_multi_view_rows_are_clip_major(clip_bytes):
     assert processor(clip_bytes, num_clips=5)["pixel_values"].shape[0] == 5 * 3
 
 
+def test_published_views_are_crop_major_in_the_order_left_right_middle(clip_path):
+    published = {"sampling": "segment", "frame_stride": 4, "num_clips": 2, "num_crops": 3, "clip_draw": "random"}
+    processor = make_processor(
+        crop_order=["left", "right", "center"], view_order="crop_first", clip_seed=5, **published
+    )
+    rows = processor([clip_path, clip_path], multi_view=True)["pixel_values"]
+    assert rows.shape[0] == 12 and torch.equal(rows[:6], rows[6:])
+    indices = sample_clips(20, 4, sampling="segment", num_clips=2, clip_draw="random", seed="5/clip.mp4")
+    clips = [read_video(clip_path, indices=clip).frames for clip in indices]
+    wanted = [processor.transform_clip(clip, crop, True) for crop in ("left", "right", "center") for clip in clips]
+    assert torch.equal(rows[:6], torch.stack(wanted))
+    assert not torch.equal(rows[:6], processor(clip_path, multi_view=True, clip_seed=6)["pixel_values"])
+    # the deterministic variant, and crops that the order does not name
+    even = make_processor(**published | {"clip_draw": "even"})
+    assert torch.equal(
+        processor(clip_path, multi_view=True, clip_draw="even", num_crops=2)["pixel_values"]
+        .unflatten(0, (2, 2))
+        .transpose(0, 1)
+        .flatten(0, 1),
+        even(clip_path, multi_view=True, num_crops=2)["pixel_values"],
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"clip_draw": "x"}, {"view_order": "x"}, {"num_crops": 2, "crop_order": ["left"]}], ids=str
+)
+def test_views_that_make_no_sense(wrong):
+    with pytest.raises(ValueError, match="|".join(wrong)):
+        make_processor(**wrong)
+
+
 def test_multi_view_size_replaces_the_size_only_for_several_crops(clip_bytes):
     processor = make_processor(size={"shortest_edge": 24}, multi_view_size={"shortest_edge": 18})
     narrow = make_processor(size={"shortest_edge": 18})

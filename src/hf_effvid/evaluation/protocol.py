@@ -6,6 +6,8 @@ _PROTOCOL_FIELDS = (
     "frame_stride",
     "target_fps",
     "short_clip_policy",
+    "clip_draw",
+    "clip_seed",
     "size",
     "crop_size",
     "multi_view_size",
@@ -24,6 +26,9 @@ def describe_protocol(
     if protocol["sampling"] != "dense":
         protocol.pop("frame_stride")
         protocol.pop("target_fps")
+    if protocol["clip_draw"] != "random" or protocol["num_clips"] == 1:  # nothing was drawn
+        protocol.pop("clip_draw")
+        protocol.pop("clip_seed")
     if protocol["num_crops"] == 1:
         protocol.pop("multi_view_size")
     return {name: _plain(value) for name, value in protocol.items() if value is not None}

@@ -8,11 +8,15 @@ Let n be the number of frames, T the frames of a clip, s the stride, K the clips
   first clip at its beginning and the last at its end; a single clip lies in the middle. With `fps` and `target_fps`
   one step is s * fps / target_fps frames, so that a recipe written for 30 fps reads the same seconds at 60 fps.
 * `segment` (temporal segments, the recipe of Video-FocalNet): with a = (n - s + 1) / T, frame floor((i + 1/2) * a) of
-  each segment. Several clips take floor((i + (k + 1/2) / K) * n / T): the published protocol draws them at random,
-  which `sample_train_clip(..., frame_stride=1)` does under a seed; here they are the centres of what it draws from.
+  each segment. Several clips take floor((i + (k + 1/2) / K) * n / T), the centres of what the published protocol draws
+  at random from.
+
+That is `clip_draw="even"`. With "random" each of several clips is drawn as in training (`segment` with a stride of 1), which is the
+published test of Video-FocalNet; here the draw is a function of a seed.
 """
 
 import math
+import os
 import random
 from numbers import Integral, Real
 
@@ -21,6 +25,7 @@ from .video_errors import VideoTooShort
 
 SAMPLINGS = ("uniform", "dense", "segment")
 SHORT_CLIP_POLICIES = ("repeat_last", "loop", "error")
+CLIP_DRAWS = ("even", "random")
 
 
 def sample_clips(
@@ -33,6 +38,8 @@ def sample_clips(
     target_fps=None,
     num_clips=1,
     short_clip_policy="repeat_last",
+    clip_draw="even",
+    seed=0,
 ):
     """Return the frames of the clips that a video is tested with. The same arguments always give the same frames.
 
@@ -46,6 +53,8 @@ def sample_clips(
         num_clips: Clips, K >= 1.
         short_clip_policy: What fills a clip that the video is too short for: `repeat_last` frame, `loop` over the
             frames, or `error`. Under `repeat_last`, `segment` repeats frames in place, as its recipe does.
+        clip_draw: One of `CLIP_DRAWS`; a single clip is never drawn.
+        seed: Integer or string that decides random draws.
 
     Returns:
         `num_clips` lists of `num_frames` indices in [0, total_frames), each sorted (but for `loop`).
@@ -55,6 +64,21 @@ def sample_clips(
         VideoTooShort: for a short video under `error`.
     """
     _check(total_frames, num_frames, sampling, frame_stride, fps, target_fps, num_clips, short_clip_policy)
+    check_choice("clip_draw", clip_draw, CLIP_DRAWS)
+    if clip_draw == "random" and num_clips > 1:
+        return [
+            sample_train_clip(
+                total_frames,
+                num_frames,
+                sampling=sampling,
+                frame_stride=1 if sampling == "segment" else frame_stride,
+                fps=fps,
+                target_fps=target_fps,
+                short_clip_policy=short_clip_policy,
+                seed=f"{seed}/{total_frames}/{k}",
+            )
+            for k in range(num_clips)
+        ]
     if sampling == "dense":
         return _dense_clips(
             total_frames, num_frames, _step(frame_stride, fps, target_fps), num_clips, short_clip_policy
@@ -88,7 +112,7 @@ def sample_train_clip(
     Video-FocalNet. Arguments, result and errors are those of `sample_clips`.
 
     Args:
-        seed: Integer that decides the draw, such as a hash of (run seed, epoch, index of the video).
+        seed: Integer or string that decides the draw, such as a hash of (run seed, epoch, index of the video).
     """
     _check(total_frames, num_frames, sampling, frame_stride, fps, target_fps, 1, short_clip_policy)
     generator = random.Random(seed)
@@ -108,6 +132,11 @@ def sample_train_clip(
         return _segment_train(total_frames, num_frames, frame_stride, generator)
     edges = [i * total_frames // num_frames for i in range(num_frames + 1)]
     return [generator.randrange(low, high) for low, high in zip(edges, edges[1:], strict=False)]
+
+
+def draw_seed(clip_seed, source):
+    """Return the seed of a video's random test clips: the same wherever the file lies, another for every file name."""
+    return f"{clip_seed}/{os.path.basename(str(source))}"
 
 
 def sliding_windows(duration, window, stride):

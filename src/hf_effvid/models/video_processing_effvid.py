@@ -33,13 +33,23 @@ from transformers.utils import IMAGE_PROCESSOR_NAME
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata, is_valid_video
 
-from .clip_sampling import SAMPLINGS, SHORT_CLIP_POLICIES, check_choice, check_count, check_rate, sample_clips
+from .clip_sampling import (
+    CLIP_DRAWS,
+    SAMPLINGS,
+    SHORT_CLIP_POLICIES,
+    check_choice,
+    check_count,
+    check_rate,
+    draw_seed,
+    sample_clips,
+)
 from .video_pixels import output_size
 from .video_pixels import resize as resize_pixels
 from .video_reader import VideoLimits, read_video
 
 
 AGGREGATIONS = ("softmax_mean", "logit_mean")
+VIEW_ORDERS = ("clip_first", "crop_first")
 
 # Where a crop lies along the long side, from 0 (left, or top of a portrait video) to 1 (right, or bottom).
 CROP_POSITIONS = {"left": 0.0, "top": 0.0, "center": 0.5, "middle": 0.5, "right": 1.0, "bottom": 1.0}
@@ -53,6 +63,10 @@ class EffVidVideoProcessorKwargs(VideosKwargs, total=False):
     target_fps: when set, a dense clip has this many frames per second, whatever the rate of the file.
     short_clip_policy: what a video with too few frames does: "repeat_last", "loop" or "error".
     num_clips, num_crops: temporal and spatial views of one video in a multi-view test.
+    clip_draw, clip_seed: where several clips lie, "even" (always the same) or "random" (drawn as in training, under this seed).
+    crop_order: the crops of one clip, names of CROP_POSITIONS or numbers; default: along the long side from left to right.
+        Another number of crops than the recipe's, asked for in a call, goes back to that.
+    view_order: rows of a video, "clip_first" (clip 0 in all crops, clip 1, ...) or "crop_first". No average depends on the two.
     multi_view_size: the size to resize to when there are several crops, when it differs from `size` (short side 224 instead of 256).
     aggregation: how views become one score, "softmax_mean" or "logit_mean".
     horizontal_flip_safe: False when a label depends on left and right, so that nobody flips the training clips.
@@ -64,12 +78,24 @@ class EffVidVideoProcessorKwargs(VideosKwargs, total=False):
     short_clip_policy: str | None
     num_clips: int | None
     num_crops: int | None
+    clip_draw: str | None
+    clip_seed: int | None
+    crop_order: list[str | float | int] | None
+    view_order: str | None
     multi_view_size: int | dict[str, int] | None
     aggregation: str | None
     horizontal_flip_safe: bool | None
 
 
-SAMPLING_FIELDS = ("num_frames", "sampling", "frame_stride", "target_fps", "short_clip_policy")
+SAMPLING_FIELDS = (
+    "num_frames",
+    "sampling",
+    "frame_stride",
+    "target_fps",
+    "short_clip_policy",
+    "clip_draw",
+    "clip_seed",
+)
 IMAGE_PROCESSOR_FIELDS = (
     "do_resize",
     "size",
@@ -140,6 +166,10 @@ class EffVidVideoProcessor(BaseVideoProcessor):
     short_clip_policy = "repeat_last"
     num_clips = 1
     num_crops = 1
+    clip_draw = "even"
+    clip_seed = 0
+    crop_order = None
+    view_order = "clip_first"
     multi_view_size = None
     aggregation = "softmax_mean"
     horizontal_flip_safe = True
@@ -147,6 +177,8 @@ class EffVidVideoProcessor(BaseVideoProcessor):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         check_recipe(self.recipe())
+        if self.crop_order and len(self.crop_order) != self.num_crops:
+            raise ValueError(f"crop_order must name num_crops={self.num_crops} places, got {self.crop_order!r}.")
 
     # ---- frames -> pixel values -------------------------------------------------------------------------------------
 
@@ -202,14 +234,18 @@ class EffVidVideoProcessor(BaseVideoProcessor):
             raise TypeError(f"Unknown arguments {unknown}: expected some of {sorted(fields)}.")
         return fields | {name: value for name, value in overrides.items() if value is not None}
 
-    def _preprocess(self, videos, num_crops=1, return_tensors="pt", **recipe):
-        """Clips (T, C, H, W) to rows: `num_crops` per clip, along the long side from left to right."""
+    def _preprocess(self, videos, num_crops=1, return_tensors="pt", num_clips=1, **recipe):
+        """Clips (T, C, H, W) to rows: `num_crops` per clip, `num_clips` clips per video in a row."""
         if num_crops > 1 and not recipe["do_center_crop"]:
             raise ValueError(f"num_crops={num_crops} needs do_center_crop=True, got {recipe['do_center_crop']}.")
-        positions = [0.5] if num_crops == 1 else [i / (num_crops - 1) for i in range(num_crops)]
+        positions = crop_positions(num_crops, recipe["crop_order"])
         rows = []
-        for clip in videos:
-            rows += [self.transform_clip(clip, crop, multi_view=num_crops > 1, **recipe) for crop in positions]
+        for first in range(0, len(videos), num_clips):
+            clips = videos[first : first + num_clips]
+            views = [(clip, crop) for clip in clips for crop in positions]
+            if recipe["view_order"] == "crop_first":
+                views = [(clip, crop) for crop in positions for clip in clips]
+            rows += [self.transform_clip(clip, crop, multi_view=num_crops > 1, **recipe) for clip, crop in views]
         shapes = sorted({tuple(row.shape) for row in rows})
         if return_tensors is not None and len(shapes) > 1:
             raise ValueError(
@@ -250,6 +286,8 @@ class EffVidVideoProcessor(BaseVideoProcessor):
             target_fps=recipe["target_fps"],
             num_clips=num_clips,
             short_clip_policy=recipe["short_clip_policy"],
+            clip_draw=recipe["clip_draw"],
+            seed=draw_seed(recipe["clip_seed"], getattr(info, "source", "")),
         )
 
     def sample_frames(self, metadata, num_frames=None, fps=None, **kwargs):
@@ -290,8 +328,8 @@ class EffVidVideoProcessor(BaseVideoProcessor):
             **kwargs: fields of the recipe to change for this call; `do_sample_frames=False` takes every frame of the video.
 
         Returns:
-            BatchFeature with `pixel_values` (B * views, T, C, H, W), rows grouped per video, clips before crops: clip 0 left, centre,
-            right, clip 1 left, ...
+            BatchFeature with `pixel_values` (B * views, T, C, H, W), rows grouped per video, clips before crops (clip 0 left, centre,
+            right, clip 1 left, ...) unless the recipe orders them otherwise.
 
         Raises:
             VideoError: a video cannot be read; it names the source, what was found and what to do.
@@ -317,9 +355,9 @@ class EffVidVideoProcessor(BaseVideoProcessor):
             do_convert_rgb=recipe["do_convert_rgb"],
             num_clips=num_clips,
         )
-        for name in ("num_crops", "return_tensors"):
-            recipe.pop(name)
-        batch = self._preprocess(clips, num_crops=num_crops, return_tensors=return_tensors, **recipe)
+        recipe.pop("return_tensors")
+        recipe |= {"num_clips": num_clips, "num_crops": num_crops}
+        batch = self._preprocess(clips, return_tensors=return_tensors, **recipe)
         if recipe["return_metadata"]:
             batch["video_metadata"] = metadata
         return batch
@@ -416,6 +454,8 @@ def check_recipe(recipe):
     check_choice("sampling", recipe["sampling"], SAMPLINGS)
     check_choice("short_clip_policy", recipe["short_clip_policy"], SHORT_CLIP_POLICIES)
     check_choice("aggregation", recipe["aggregation"], AGGREGATIONS)
+    check_choice("clip_draw", recipe.get("clip_draw", "even"), CLIP_DRAWS)
+    check_choice("view_order", recipe.get("view_order", "clip_first"), VIEW_ORDERS)
     check_rate("target_fps", recipe["target_fps"])
     for name in ("frame_stride", "num_clips", "num_crops"):
         check_count(name, recipe[name])
@@ -465,6 +505,15 @@ def crop_frames(frames, size, position="center"):
     top = int(spare_y * (0.5 if along_x else place))
     left = int(spare_x * (place if along_x else 0.5))
     return frames[..., top : top + size.height, left : left + size.width]
+
+
+def crop_positions(num_crops, crop_order=None):
+    """Where the crops of a clip lie along the long side; an order of another number of crops does not count."""
+    if num_crops == 1:
+        return [0.5]
+    return (
+        crop_order if crop_order and len(crop_order) == num_crops else [i / (num_crops - 1) for i in range(num_crops)]
+    )
 
 
 def list_videos(videos):

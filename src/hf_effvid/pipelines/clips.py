@@ -14,7 +14,7 @@ from numbers import Real
 import torch
 
 from ..host_processing import frames_per_clip, holds_recipe
-from ..models.clip_sampling import sample_clips, sliding_windows
+from ..models.clip_sampling import draw_seed, sample_clips, sliding_windows
 from ..models.video_processing_effvid import check_recipe
 from ..models.video_reader import VideoTooLarge, iterate_video, probe_video, read_video
 
@@ -41,6 +41,8 @@ class ClipRecipe:
     num_clips: int = 1
     num_crops: int = 1
     aggregation: str = "softmax_mean"
+    clip_draw: str = "even"
+    clip_seed: int = 0
 
     def __post_init__(self):
         check_recipe(vars(self))
@@ -71,8 +73,8 @@ class ClipRecipe:
             )
         return cls(**fields)
 
-    def clips(self, num_available, fps):
-        """`num_clips` lists of `num_frames` indices into `num_available` frames."""
+    def clips(self, num_available, fps, source=""):
+        """`num_clips` lists of `num_frames` indices into `num_available` frames of the file `source`."""
         return sample_clips(
             num_available,
             self.num_frames,
@@ -82,11 +84,13 @@ class ClipRecipe:
             target_fps=self.target_fps,
             num_clips=self.num_clips,
             short_clip_policy=self.short_clip_policy,
+            clip_draw=self.clip_draw,
+            seed=draw_seed(self.clip_seed, source),
         )
 
     def indices(self, info):
         """All clips of a part of a video after each other: what `read_video` takes as a sampler, picklable for its worker."""
-        return list(itertools.chain.from_iterable(self.clips(info.num_frames, info.fps)))
+        return list(itertools.chain.from_iterable(self.clips(info.num_frames, info.fps, info.source)))
 
 
 @dataclass
