@@ -433,20 +433,38 @@ def bench(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Checkpoint file of the authors (.pth, .pt, .safetensors).")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Checkpoint file of the authors (.pth, .pt, .safetensors); with --from-image also a folder or Hub id."
+        ),
+    ],
     output_dir: Annotated[Path, typer.Argument(help="Folder to write.")],
     model_type: Annotated[str, typer.Option(help="Architecture.")] = "video_focalnet",
     preset: Annotated[str | None, typer.Option(help="Released size to insist on: tiny, small or base.")] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV 'id,name' with the class names.")] = None,
+    directional: Annotated[
+        bool, typer.Option("--directional", help="Labels tell left from right: never mirror clips in training.")
+    ] = False,
+    from_image: Annotated[
+        str | None,
+        typer.Option(help="SOURCE is an image FocalNet: start as `published`, or `preserve` what it computes."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn a checkpoint file of a paper's authors into a Hub folder (safetensors; pickles are opened with weights_only).
 
     Example: `effvid convert video-focalnet_tiny_k400.pth converted/ --preset tiny --labels kinetics_400_labels.csv`
-    """
-    from .convert import convert_checkpoint
 
-    folder = convert_checkpoint(source, output_dir, model_type=model_type, preset=preset, id2label=labels)
+    Example: `effvid convert microsoft/focalnet-tiny start/ --from-image published --labels my_labels.csv`
+    """
+    from .convert import convert_checkpoint, convert_image_focalnet
+
+    options = {"id2label": labels, "horizontal_flip_safe": not directional}
+    if from_image is None:
+        folder = convert_checkpoint(source, output_dir, model_type=model_type, preset=preset, **options)
+    else:
+        folder = convert_image_focalnet(source, output_dir, start=from_image, **options)
     if as_json:
         _print_json({"folder": str(folder)})
     else:
@@ -462,6 +480,9 @@ def stage(
     ] = None,
     results: Annotated[Path | None, typer.Option(help="Results file whose numbers the card states.")] = None,
     repo_id: Annotated[str | None, typer.Option(help="Hub id that the card's examples name.")] = None,
+    chart: Annotated[
+        Path | None, typer.Option(help="PNG of accuracy against time (effvid bench --chart) for the card.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier staging.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -475,7 +496,9 @@ def stage(
 
     if card is not None and card.suffix in (".yaml", ".yml"):
         card = yaml.safe_load(card.read_text(encoding="utf-8"))
-    staged = stage_checkpoint(model, folder, results=results, card=card, repo_id=repo_id, overwrite=overwrite)
+    staged = stage_checkpoint(
+        model, folder, results=results, card=card, repo_id=repo_id, chart=chart, overwrite=overwrite
+    )
     files = {
         path.relative_to(staged).as_posix(): path.stat().st_size
         for path in sorted(staged.rglob("*"))

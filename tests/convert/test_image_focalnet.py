@@ -12,7 +12,9 @@ from transformers import (
     FocalNetForImageClassification,
     FocalNetModel,
 )
+from typer.testing import CliRunner
 
+from hf_effvid.cli import app
 from hf_effvid.convert import CheckpointError, convert_image_focalnet, video_from_image_focalnet
 from hf_effvid.convert.image_focalnet import read_image_focalnet
 from hf_effvid.convert.video_focalnet import convert_key
@@ -297,6 +299,15 @@ def test_a_converted_folder_opens_and_says_where_it_comes_from(tmp_path):
     record = json.loads((folder / "conversion.json").read_text())
     assert record["source"]["layout"] == "transformers" and len(record["source"]["sha256"]) == 64
     assert (record["start"], record["head"], record["preset"]) == ("published", "fresh", None)
+
+
+def test_the_command_converts_images(tmp_path):
+    of_transformers().float().save_pretrained(tmp_path / "image")
+    arguments = ["convert", str(tmp_path / "image"), str(tmp_path / "video"), "--from-image"]
+    done = CliRunner().invoke(app, [*arguments, "preserve"])
+    assert done.exit_code == 0 and "converted: " in done.stdout
+    assert json.loads((tmp_path / "video" / "conversion.json").read_text())["start"] == "preserve"
+    assert "start is one of" in str(CliRunner().invoke(app, [*arguments, "anything"]).exception)
 
 
 def test_training_takes_an_image_focalnet_by_name(tmp_path):
