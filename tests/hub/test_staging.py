@@ -8,11 +8,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEVideoProcessor
 
 from hf_effvid import VideoFocalNetForVideoClassification
+from hf_effvid.evaluation.pareto_chart import ParetoPoint, plot_pareto
 from hf_effvid.evaluation.results import Cost, Metric, Provenance, ResultEntry, ResultsFile
 from hf_effvid.hub.card_check import card_problems
 from hf_effvid.hub.card_info import CardError, CardInfo
 from hf_effvid.hub.reference import ReferenceLogits, reference_logits, reference_path
-from hf_effvid.hub.stage_files import StageError
+from hf_effvid.hub.stage_files import StageError, list_staged_files
 from hf_effvid.hub.staging import stage_checkpoint
 
 from .tiny_checkpoint import tiny_model, tiny_processor
@@ -220,3 +221,17 @@ def test_an_adapter_folder_is_staged_as_an_adapter(tmp_path):
     assert str(tmp_path) not in (folder / "README.md").read_text()
     assert ReferenceLogits.load(reference_path(folder)) == reference_logits(adapter, (1, 4, 3, 32, 32))
     assert not (folder / "config.json").exists()
+
+
+def test_a_chart_is_part_of_the_checkpoint(tmp_path):
+    point = ParetoPoint("tiny", milliseconds=10.0, accuracy=0.8, interval=(0.7, 0.9))
+    png, svg = plot_pareto([point], tmp_path / "chart", title="Accuracy against time", time_label="ms")
+    folder = stage_checkpoint(tiny_model(), tmp_path / "checkpoint", tiny_processor(), chart=png)
+    assert (folder / "pareto.png").read_bytes() == png.read_bytes()
+    assert "](pareto.png)" in (folder / "README.md").read_text()
+    assert "chart" in {file.kind for file in list_staged_files(folder)}
+    with pytest.raises(StageError, match=r"pareto\.png: not a PNG"):
+        stage_checkpoint(tiny_model(), tmp_path / "other", tiny_processor(), chart=svg)
+    (folder / "README.md").write_text((folder / "README.md").read_text().replace("](pareto.png)", "](else.png)"))
+    with pytest.raises(StageError, match="the card does not show it"):
+        list_staged_files(folder)

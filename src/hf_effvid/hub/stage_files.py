@@ -21,6 +21,7 @@ _KINDS = {
     "adapter": r"adapter_config\.json|adapter_model\.safetensors",
     "processor": r"video_preprocessor_config\.json|preprocessor_config\.json|processor_config\.json",
     "card": r"README\.md",
+    "chart": r"pareto\.png",
     "code": r"[A-Za-z_][A-Za-z0-9_]*\.py",
 }
 _REASONS = {
@@ -31,6 +32,10 @@ _REASONS = {
 }
 # tokens of the Hub and of common services; a text file of a checkpoint has no business holding one
 _SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{30,}|ghp_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9]{32,}|AKIA[0-9A-Z]{16})\b")
+# accuracy against time, drawn by `effvid bench --chart`; the one picture a checkpoint folder may hold
+CHART = "pareto.png"
+_CHART_BYTES = 1_000_000
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LOCAL_PATH = re.compile(r"^(/|~/|\./|\.\./|[A-Za-z]:\\)")
 _PATH_KEYS = ("_name_or_path", "base_model_name_or_path", "parent_library")
 
@@ -41,7 +46,7 @@ class StagedFile:
 
     Attributes:
         path: name within the folder.
-        kind: `"config"`, `"weights"`, `"adapter"`, `"processor"`, `"card"` or `"code"`.
+        kind: `"config"`, `"weights"`, `"adapter"`, `"processor"`, `"card"`, `"chart"` or `"code"`.
         size: bytes.
         sha256: hexadecimal digest of the content.
     """
@@ -139,6 +144,8 @@ def _content_problems(folder: Path) -> list[str]:
     for name in sorted(name for name in names if not name.endswith(".safetensors")):
         if _SECRET.search((folder / name).read_text(encoding="utf-8", errors="replace")):
             problems.append(f"{name}: holds something that looks like an access token")
+    if CHART in names:
+        problems += _chart_problems(folder)
     needed, code_problems = code_files(folder, documents)
     problems += code_problems
     extra = {name for name in names if name.endswith(".py")} - needed
@@ -159,6 +166,19 @@ def _shard_problems(folder: Path, names: set[str]) -> list[str]:
     except (ValueError, KeyError, AttributeError) as error:
         return [f"{index}: no weight map ({error!r})"]
     return [] if shards == expected else [f"{index} names {sorted(expected)}, the folder holds {sorted(shards)}"]
+
+
+def _chart_problems(folder: Path) -> list[str]:
+    content = (folder / CHART).read_bytes()
+    problems = []
+    if not content.startswith(_PNG_SIGNATURE):
+        problems.append(f"{CHART}: not a PNG")
+    if len(content) > _CHART_BYTES:
+        problems.append(f"{CHART}: {len(content):,} bytes, expected a chart of at most {_CHART_BYTES:,}")
+    card = folder / "README.md"
+    if card.is_file() and f"]({CHART})" not in card.read_text(encoding="utf-8", errors="replace"):
+        problems.append(f"{CHART}: the card does not show it")
+    return problems
 
 
 def _json_problems(name: str, document) -> list[str]:

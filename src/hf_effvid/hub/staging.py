@@ -16,7 +16,7 @@ from .card_check import card_problems
 from .card_info import CardError, CardInfo
 from .model_card import render_model_card
 from .reference import input_shape, reference_logits, reference_path
-from .stage_files import StageError, file_kind, list_staged_files
+from .stage_files import CHART, StageError, file_kind, list_staged_files
 
 
 def stage_checkpoint(
@@ -27,6 +27,7 @@ def stage_checkpoint(
     card=None,
     *,
     repo_id: str | None = None,
+    chart: str | os.PathLike | None = None,
     overwrite: bool = False,
     reference: bool = True,
     max_shard_size: str | int = "5GB",
@@ -46,6 +47,7 @@ def stage_checkpoint(
         card: `CardInfo`, a dict of its fields or a YAML file of them, or a path of a finished card (Markdown), which is
             taken as it is.
         repo_id: Hub id that the card's examples name; default: the name of the folder.
+        chart: PNG of accuracy against time (`effvid bench --chart`), which the card shows.
         overwrite: replace the folder when it already holds a staged checkpoint.
         reference: record reference logits.
         max_shard_size: size above which weights are split.
@@ -83,7 +85,10 @@ def stage_checkpoint(
             cost=model_cost(model, shape),
             has_code=any(work.glob("*.py")),
             is_adapter=is_adapter(model),
+            chart=CHART if chart is not None else None,
         )
+        if chart is not None:
+            shutil.copyfile(chart, work / CHART)
         problems = card_problems(text, entries)
         if problems:
             raise StageError(
