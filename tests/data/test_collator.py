@@ -97,6 +97,21 @@ def test_boxes_of_every_size(share):
     assert pixels.mean().item() == pytest.approx(1 - left)
 
 
+def test_clipped_boxes_have_their_centre_inside_and_count_what_is_left_of_them():
+    black, white = torch.zeros(1, 2, 3, 12, 16), torch.ones(1, 2, 3, 12, 16)
+    rows, columns, shares = [], [], []
+    for seed in range(400):
+        mixed, share = paste_box(black, white, 0.75, np.random.default_rng(seed), clipped=True)
+        assert mixed[0, 0, 0].sum() == pytest.approx((1 - share) * 12 * 16) and torch.equal(mixed[0, 0], mixed[0, 1])
+        rows.append(int(mixed[0, 0, 0].any(1).sum()))
+        columns.append(int(mixed[0, 0, 0].any(0).sum()))
+        shares.append(share)
+    # half the sides, 6 x 8; as little as half of that at the border
+    assert (min(rows), max(rows), min(columns), max(columns)) == (3, 6, 4, 8)
+    assert 0.75 < sum(shares) / len(shares) < 0.83
+    assert paste_box(black, white, 1.0, np.random.default_rng(0), clipped=True)[1] == 1
+
+
 def test_views_are_stacked():
     views = [{"pixel_values": torch.zeros(6, 2, 3, 8, 8), "labels": 1, "index": 0}] * 2
     assert ClipCollator()(views)["pixel_values"].shape == (2, 6, 2, 3, 8, 8)

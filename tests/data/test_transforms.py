@@ -68,6 +68,49 @@ def test_grayscale_and_erasing(frames, processor):
     assert box.sum() == (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
 
 
+def test_colours_may_flicker_from_frame_to_frame(frames, processor):
+    still = frames[:1].expand(5, -1, -1, -1)
+    options = {"color_jitter_probability": 1.0, "brightness": 0.4, "hue": 0.1}
+    flickering = transform(processor, color_per_frame=True, **options)(still, seed=3)
+    assert len({frame.numpy().tobytes() for frame in flickering}) == 5
+    assert torch.equal(flickering, transform(processor, color_per_frame=True, **options)(still, seed=3))
+    # the first frame is what a clip that is treated alike shows in all of its frames
+    assert torch.equal(transform(processor, **options)(still, seed=3), flickering[:1].expand_as(flickering))
+    # whether colours change at all is decided once per clip
+    half = transform(processor, color_per_frame=True, **options | {"color_jitter_probability": 0.5})
+    plain = processor.transform_clip(still)
+    changed = [(half(still, seed) != plain).flatten(1).any(1).tolist() for seed in range(40)]
+    assert {tuple(frames) for frames in changed} == {(True,) * 5, (False,) * 5}
+
+
+def test_erasing_with_noise_is_one_picture_for_all_frames(frames, processor):
+    plain = transform(processor)(frames, 1)
+    noisy = transform(processor, erasing_probability=1.0, erasing_fill="noise")(frames, 1)
+    box = (noisy != plain).all(dim=(0, 1))
+    assert torch.equal(box, (transform(processor, erasing_probability=1.0)(frames, 1) == 0).all(dim=(0, 1)))
+    inside = noisy[..., box]
+    assert torch.equal(inside, inside[:1].expand_as(inside)) and 0.5 < inside.std() < 1.5
+    assert torch.equal(noisy[..., ~box], plain[..., ~box])
+
+
+def test_randaugment_may_be_done_sometimes_and_at_varying_strength(frames, processor):
+    plain = processor.transform_clip(frames)
+    never = transform(processor, randaugment_operations=2, randaugment_probability=0.0)
+    assert all(torch.equal(never(frames, seed), plain) for seed in range(10))
+    always, sometimes = (
+        transform(processor, randaugment_operations=1, randaugment_probability=probability)
+        for probability in (1.0, 0.5)
+    )
+    changes = [
+        seed for seed in range(200) if not torch.equal(always(frames, seed), plain)
+    ]  # "identity" changes nothing
+    done = sum(not torch.equal(sometimes(frames, seed), plain) for seed in changes) / len(changes)
+    assert len(changes) > 120 and 0.38 < done < 0.62
+    fixed, varying = ({"randaugment_operations": 2, "randaugment_std": std} for std in (0.0, 0.5))
+    clips = [[transform(processor, **fields)(frames, seed) for seed in range(8)] for fields in (fixed, varying)]
+    assert any(not torch.equal(a, b) for a, b in zip(*clips, strict=True))
+
+
 def test_decode_size_leaves_room_for_the_crop(processor):
     assert transform(processor).decode_size is None
     assert transform(processor, scale=(0.5, 1.0)).decode_size == 28  # 1.15 x 24, rounded up

@@ -64,23 +64,43 @@ class ClipCollator:
         cut = config.cutmix_alpha > 0 and (config.mixup_alpha == 0 or rng.random() < 0.5)
         share = rng.beta(*[config.cutmix_alpha if cut else config.mixup_alpha] * 2)
         if cut:
-            pixels, share = paste_box(pixels, pixels[partner], share, rng)
+            pixels, share = paste_box(pixels, pixels[partner], share, rng, clipped=config.cutmix_box == "clipped")
         else:
             pixels = share * pixels + (1 - share) * pixels[partner]
         return pixels, share * soft + (1 - share) * soft[partner]
 
 
-def paste_box(pixels: torch.Tensor, other: torch.Tensor, share: float, rng: np.random.Generator):
+def paste_box(
+    pixels: torch.Tensor, other: torch.Tensor, share: float, rng: np.random.Generator, clipped: bool = False
+):
     """Show `other` in a random box that takes 1 - share of the area, in every frame.
+
+    Args:
+        pixels: (..., H, W).
+        other: the same shape.
+        share: part of the area that `pixels` keeps.
+        rng: where the place of the box comes from.
+        clipped: only the centre of the box has to lie in the picture; what is outside is cut off.
 
     Returns:
         The pixels, and the share of the area that the box really left (boxes are whole pixels).
     """
     height, width = pixels.shape[-2:]
     side = max(0.0, 1 - share) ** 0.5
-    box_height, box_width = round(side * height), round(side * width)
-    top, left = int(rng.integers(height - box_height + 1)), int(rng.integers(width - box_width + 1))
+    if clipped:
+        (top, bottom), (left, right) = (
+            _around_a_centre(rng, length, int(side * length)) for length in (height, width)
+        )
+    else:
+        box_height, box_width = round(side * height), round(side * width)
+        top, left = int(rng.integers(height - box_height + 1)), int(rng.integers(width - box_width + 1))
+        bottom, right = top + box_height, left + box_width
     pixels = pixels.clone()
-    box = (..., slice(top, top + box_height), slice(left, left + box_width))
+    box = (..., slice(top, bottom), slice(left, right))
     pixels[box] = other[box]
-    return pixels, 1 - box_height * box_width / (height * width)
+    return pixels, 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def _around_a_centre(rng: np.random.Generator, length: int, size: int) -> tuple[int, int]:
+    centre = int(rng.integers(length))
+    return max(centre - size // 2, 0), min(centre + size // 2, length)

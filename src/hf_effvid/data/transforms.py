@@ -1,4 +1,4 @@
-"""Train-time augmentation of uint8 clips: drawn once per clip, applied to all of its frames alike.
+"""Train-time augmentation of uint8 clips: drawn once per clip, applied to all of its frames alike (but see `color_per_frame`).
 
 Parameters are drawn here from a generator of the clip's own and applied with torchvision's functional kernels; the global
 generators are never touched. What depends on picture statistics (contrast, equalise) uses those of the whole clip, so
@@ -29,14 +29,20 @@ class AugmentationConfig:
         contrast: largest relative change.
         saturation: largest relative change.
         hue: largest turn of the hue circle, at most 0.5.
+        color_per_frame: draw the amounts anew for every frame, so that colours flicker, as the code of Video-FocalNet does.
         grayscale_probability: how often colour is taken away.
         randaugment_operations: number of RandAugment operations per clip; 0 is none.
         randaugment_magnitude: their strength, from 0 to 10.
-        erasing_probability: how often one box is blanked, the same in all frames.
+        randaugment_std: standard deviation of the strength, drawn for each operation and kept within 0 and 10.
+        randaugment_probability: how often each of the operations is really done.
+        erasing_probability: how often one box is erased, the same in all frames.
         erasing_area: range of the box's part of the area.
+        erasing_fill: "mean" blanks the box, "noise" fills it with normal noise, one picture for all frames.
         mixup_alpha: parameter of the Beta distribution of mixup; 0 is none.
         cutmix_alpha: the same of cutmix; with both, each batch takes one of the two at equal odds.
         mix_probability: how often a batch is mixed.
+        cutmix_box: "inside": the whole box lies in the picture; "clipped": its centre does, as in the paper of cutmix, and what
+            lies outside is cut off.
         decode_scale: frames are decoded at this multiple of the crop's size (shorter side) before the random crop.
     """
 
@@ -48,14 +54,19 @@ class AugmentationConfig:
     contrast: float = 0.2
     saturation: float = 0.1
     hue: float = 0.0
+    color_per_frame: bool = False
     grayscale_probability: float = 0.0
     randaugment_operations: int = 0
     randaugment_magnitude: float = 7.0
+    randaugment_std: float = 0.0
+    randaugment_probability: float = 1.0
     erasing_probability: float = 0.0
     erasing_area: tuple[float, float] = (0.02, 0.33)
+    erasing_fill: str = "mean"
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
     mix_probability: float = 1.0
+    cutmix_box: str = "inside"
     decode_scale: float = 1.15
 
     def __post_init__(self):
@@ -74,6 +85,11 @@ class AugmentationConfig:
         for name in ("brightness", "contrast", "saturation", "mixup_alpha", "cutmix_alpha", "randaugment_operations"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}")
+        for name, allowed in (("erasing_fill", ("mean", "noise")), ("cutmix_box", ("inside", "clipped"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"`{name}` must be one of {allowed}, got {getattr(self, name)!r}")
+        if self.randaugment_std < 0:
+            raise ValueError(f"`randaugment_std` must not be negative, got {self.randaugment_std}")
         if not 0 <= self.hue <= 0.5:
             raise ValueError(f"`hue` must be between 0 and 0.5, got {self.hue}")
         if not 0 <= self.randaugment_magnitude <= 10:
@@ -169,17 +185,25 @@ class TrainTransform:
         if flip.random() < self.flip_probability:
             frames = tvF.horizontal_flip(frames)
         if color.random() < config.color_jitter_probability:
-            frames = adjust_color(frames, color, config.brightness, config.contrast, config.saturation, config.hue)
+            amounts = (config.brightness, config.contrast, config.saturation, config.hue)
+            parts = frames.split(1) if config.color_per_frame else (frames,)
+            parts = [adjust_color(part, color, *amounts) for part in parts]
+            frames = torch.cat(parts) if config.color_per_frame else parts[0]
         if color.random() < config.grayscale_probability:
             frames = tvF.rgb_to_grayscale(frames, num_output_channels=frames.shape[-3])
         for _ in range(config.randaugment_operations):
             name = RANDAUGMENT_OPERATIONS[operations.integers(len(RANDAUGMENT_OPERATIONS))]
-            frames = apply_randaugment(frames, name, config.randaugment_magnitude, operations)
+            if config.randaugment_probability < 1 and operations.random() >= config.randaugment_probability:
+                continue
+            magnitude = config.randaugment_magnitude
+            if config.randaugment_std:
+                magnitude = min(max(operations.normal(magnitude, config.randaugment_std), 0.0), 10.0)
+            frames = apply_randaugment(frames, name, magnitude, operations)
         fixed = {} if config.scale is None else {"do_resize": False, "do_center_crop": False}
         clip = self.processor.transform_clip(frames, **fixed)
         if erase.random() < config.erasing_probability:
             box = random_crop_box(erase, *clip.shape[-2:], config.erasing_area, (0.3, 3.3))
-            clip = erase_box(clip, box)
+            clip = erase_box(clip, box, erase if config.erasing_fill == "noise" else None)
         return clip
 
 
@@ -204,11 +228,16 @@ def random_crop_box(
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
-def erase_box(clip: torch.Tensor, box: tuple[int, int, int, int]) -> torch.Tensor:
-    """Blank a box in all frames of a normalised clip: 0 is the mean colour."""
+def erase_box(
+    clip: torch.Tensor, box: tuple[int, int, int, int], noise: np.random.Generator | None = None
+) -> torch.Tensor:
+    """Erase a box in all frames of a normalised clip (T, C, H, W): 0 is the mean colour; with `noise` it is normal noise."""
     top, left, height, width = box
     clip = clip.clone()
-    clip[..., top : top + height, left : left + width] = 0
+    fill = (
+        0.0 if noise is None else torch.from_numpy(noise.standard_normal((clip.shape[-3], height, width)).astype("f4"))
+    )
+    clip[..., top : top + height, left : left + width] = fill
     return clip
 
 
