@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from hf_effvid.cli import app, main
 from hf_effvid.data.synthetic import tiny_motion_dataset
+from hf_effvid.evaluation.results import Metric, Provenance, ResultEntry, ResultsFile
 from hf_effvid.version import __version__
 
 
@@ -176,6 +177,25 @@ def test_bench_prints_costs(trained, tmp_path):
     (entry,) = json.loads(result.stdout)["results"]
     assert entry["cost"]["parameters"] == trained[1]["num_parameters"] and entry["cost"]["latency_ms"] > 0
     assert json.loads((tmp_path / "results.json").read_text())["results"] == [entry]
+
+
+def test_bench_of_several_forms_draws_the_chart_of_known_accuracies(trained, tmp_path):
+    name = Path(trained[0]).name
+    provenance = Provenance("effvid evaluate", date="2026-11-20")
+    accuracy = ResultEntry(
+        "video-classification", name, "motions", "test", (Metric.proportion("top1", 4, 5),), provenance
+    )
+    ResultsFile([accuracy]).save(tmp_path / "known.json")
+    options = ["--rounds", 2, "--no-memory", "--threads", 1, "--json", "--quiet", "--dtype", "float32,bfloat16"]
+    chart = ["--accuracies", tmp_path / "known.json", "--chart", tmp_path / "pareto"]
+    result = call("bench", trained[0], *options, *chart)
+    assert result.exit_code == 0, result.output
+    entries = json.loads(result.stdout)["results"]
+    assert [entry["model"] for entry in entries] == [name, f"{name} (bfloat16)"]
+    assert [entry["cost"]["dtype"] for entry in entries] == ["float32", "bfloat16"]
+    assert (tmp_path / "pareto.png").is_file() and (tmp_path / "pareto.svg").is_file()
+    assert call("bench", trained[0], *options, *chart, "--dataset", "others").exit_code == 1
+    assert call("bench", trained[0], *options, "--chart", tmp_path / "pareto").exit_code == 2
 
 
 @pytest.mark.slow

@@ -384,16 +384,27 @@ def bench(
     batch_sizes: Annotated[str, typer.Option(help="Comma-separated clips per forward pass.")] = "1",
     rounds: Annotated[int, typer.Option(help="Interleaved rounds; 6 or more give a 95 % interval.")] = 10,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or bfloat16-autocast.")] = "float32",
-    compile: Annotated[str | None, typer.Option(help="torch.compile mode, such as default or max-autotune.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Comma-separated: float32, bfloat16, float16, bfloat16-autocast; every model in each.")
+    ] = "float32",
+    compile: Annotated[
+        str, typer.Option(help="Comma-separated torch.compile modes: none, default, max-autotune, ...")
+    ] = "none",
     device: Device = None,
     video: Annotated[str | None, typer.Option(help="Video whose decoding is timed; default: a generated one.")] = None,
     baseline: Annotated[
         str | None, typer.Option(help="Model that speed-ups are relative to; default: the first.")
     ] = None,
     budget_ms: Annotated[float | None, typer.Option(help="Name the best setting within so many milliseconds.")] = None,
+    accuracies: Annotated[
+        list[Path] | None,
+        typer.Option(help="Results file with the models' accuracies, for chart and budget (repeatable)."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set whose accuracies count, if there are several.")] = None,
     results: Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend.")] = None,
-    chart: Annotated[Path | None, typer.Option(help="Draw the Pareto chart (PNG and SVG) to this file.")] = None,
+    chart: Annotated[
+        Path | None, typer.Option(help="Draw accuracy against time (PNG and SVG) to this file; needs --accuracies.")
+    ] = None,
     no_memory: Annotated[bool, typer.Option("--no-memory", help="Do not measure memory in fresh processes.")] = False,
     as_json: JsonFlag = False,
     quiet: Quiet = False,
@@ -401,17 +412,25 @@ def bench(
     """Measure parameters, multiply-accumulates, latency, throughput and memory of models on this machine.
 
     Example: `effvid bench run/model MCG-NJU/videomae-base-finetuned-kinetics --batch-sizes 1,8 --budget-ms 50`
+
+    Example: `effvid bench run/model --dtype float32,bfloat16 --compile none,default`
     """
     from .evaluation.benchmark import benchmark
+    from .evaluation.benchmark_budget import recorded_accuracies
+    from .evaluation.benchmark_variants import in_every_form
     from .evaluation.results import ResultsFile, add_results
 
+    if chart is not None and not accuracies:
+        raise typer.BadParameter("a chart of accuracy against time needs --accuracies", param_hint="--chart")
+    modes = [None if mode == "none" else mode for mode in compile.split(",")]
+    variants = in_every_form(models, dtype.split(","), modes)
+    known = [entry for path in accuracies or () for entry in ResultsFile.load(path).results]
     report = benchmark(
-        models,
+        variants,
         batch_sizes=tuple(int(size) for size in batch_sizes.split(",")),
         rounds=rounds,
         threads=threads,
-        dtype=dtype,
-        compile=compile,
+        accuracies=recorded_accuracies(known, [variant.name for variant in variants], dataset) if known else None,
         device=device,
         video=video,
         baseline=baseline,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_effvid.evaluation.benchmark_budget import Accuracy, as_accuracies, best_under_budget
+from hf_effvid.evaluation.benchmark_budget import Accuracy, as_accuracies, best_under_budget, recorded_accuracies
 from hf_effvid.evaluation.benchmark_execution import BenchmarkError
 from hf_effvid.evaluation.results import Cost, Metric, Provenance, ResultEntry
 
@@ -127,3 +127,24 @@ def test_accuracies_in_every_form():
 def test_wrong_accuracies(accuracies, message):
     with pytest.raises(BenchmarkError, match=message):
         as_accuracies(accuracies, ["a"])
+
+
+def recorded(model: str, right: int, **changes) -> ResultEntry:
+    values = {"dataset": "clips", "split": "test", "provenance": Provenance("effvid evaluate", date="2026-11-20")}
+    metrics = (Metric.proportion("top1", right, 100),)
+    return ResultEntry("video-classification", model, metrics=metrics, **{**values, **changes})
+
+
+def test_accuracies_come_from_results():
+    a, b = recorded("a", 80), recorded("b", 70)
+    noise = [recorded("a", 1, variant="frames shuffled"), recorded("b", 99, quoted=True), recorded("c", 50)]
+    assert recorded_accuracies([*noise, a, b], ["a", "b", "a (bfloat16)"]) == {"a": a, "b": b}
+    other = recorded("a", 60, dataset="others")
+    assert recorded_accuracies([a, other], ["a"], "others") == {"a": other}
+    with pytest.raises(BenchmarkError, match=r"clips \(test\), others \(test\) cannot share a chart"):
+        recorded_accuracies([a, other], ["a"])
+    with pytest.raises(BenchmarkError, match="they hold 'a' on 'clips'"):
+        recorded_accuracies([a], ["z"])
+    seeds = [recorded("a", 80, provenance=Provenance("x", date="2026-11-20", seed=seed)) for seed in (0, 1)]
+    with pytest.raises(BenchmarkError, match="several runs"):
+        recorded_accuracies(seeds, ["a"])

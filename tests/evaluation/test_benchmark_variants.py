@@ -21,6 +21,7 @@ from hf_effvid.evaluation.benchmark_variants import (
     BenchmarkVariant,
     as_variants,
     built,
+    in_every_form,
     processor_of,
     with_defaults,
 )
@@ -194,3 +195,16 @@ def test_processors(tmp_path, videomae):
     assert processor_of(BenchmarkVariant("m", videomae, processor=tmp_path)).crop_size["height"] == 96
     with pytest.raises(BenchmarkError, match="m: no processor in"):
         processor_of(BenchmarkVariant("m", videomae, processor=tmp_path / "nothing"))
+
+
+def test_every_form_of_every_model():
+    variants = in_every_form(["a", "b"], ["float32", "bfloat16"], [None, "default"])
+    assert [v.name for v in variants][:4] == [
+        "a",
+        "a (bfloat16)",
+        "a (compile default)",
+        "a (bfloat16, compile default)",
+    ]
+    assert [(v.dtype, v.compile) for v in variants][4:6] == [("float32", None), ("bfloat16", None)]
+    with pytest.raises(BenchmarkError, match="two models are called 'a'"):
+        in_every_form(["a"], ["float32", "float32"], [None])

@@ -43,6 +43,37 @@ def as_accuracies(accuracies: Mapping | None, names: Iterable[str]) -> dict[str,
     return {name: _as_accuracy(name, value) for name, value in accuracies.items()}
 
 
+def recorded_accuracies(
+    entries: Iterable[ResultEntry], names: Iterable[str], dataset: str | None = None
+) -> dict[str, ResultEntry]:
+    """The accuracies that results record for some of the models, for `benchmark(accuracies=...)`.
+
+    Args:
+        entries: results; quoted ones, runs that differ from the plain one and those of other models are passed over.
+        names: the models there are.
+        dataset: name of the data set to take accuracies from; None where all are on one.
+
+    Raises:
+        BenchmarkError: there is none, or accuracies on several data sets or of several runs would be mixed.
+    """
+    names = set(names)
+    plain = [entry for entry in entries if entry.metrics and not entry.quoted and not entry.variant]
+    mine = [entry for entry in plain if entry.model in names and dataset in (None, entry.dataset)]
+    if not mine:
+        on = f" on {dataset!r}" if dataset is not None else ""
+        known = sorted({f"{entry.model!r} on {entry.dataset!r}" for entry in plain})
+        raise BenchmarkError(
+            f"the results hold no accuracy of {sorted(names)}{on}; they hold {', '.join(known) or 'none'}."
+        )
+    measured_on = sorted({f"{entry.dataset} ({entry.split})" for entry in mine})
+    if len(measured_on) > 1:
+        raise BenchmarkError(f"accuracies on {', '.join(measured_on)} cannot share a chart: name one data set.")
+    found = {entry.model: entry for entry in mine}
+    if len(found) < len(mine):
+        raise BenchmarkError(f"the results hold several runs of {sorted(found)}: give a file with one of each.")
+    return found
+
+
 def _as_accuracy(name: str, value) -> Accuracy:
     if isinstance(value, Accuracy):
         return value

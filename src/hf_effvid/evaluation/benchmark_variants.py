@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,6 +64,37 @@ def as_variants(models) -> tuple[BenchmarkVariant, ...]:
     if twice:
         raise BenchmarkError(f"two models are called {twice[0]!r}: name them with (name, model) pairs.")
     return variants
+
+
+def in_every_form(models, dtypes: Sequence[str], compiles: Sequence[str | None]) -> tuple[BenchmarkVariant, ...]:
+    """Every model in every number type and under every compiler mode, in that order.
+
+    The first form bears the model's own name, under which its accuracy is known; the others say what differs from it.
+
+    Args:
+        models: see `as_variants`.
+        dtypes: number types, for example `("float32", "bfloat16")`.
+        compiles: modes of `torch.compile`, None for none.
+
+    Raises:
+        BenchmarkError: see `as_variants`; or a form is named twice.
+    """
+    forms = [(dtype, mode) for mode in compiles for dtype in dtypes]
+    variants = [
+        replace(variant, name=variant.name + _difference(form, forms[0]), dtype=form[0], compile=form[1])
+        for variant in as_variants(models)
+        for form in forms
+    ]
+    return as_variants(variants)
+
+
+def _difference(form: tuple[str, str | None], first: tuple[str, str | None]) -> str:
+    (dtype, mode), parts = form, []
+    if dtype != first[0]:
+        parts.append(dtype)
+    if mode != first[1]:
+        parts.append(f"compile {mode}" if mode else "eager")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _is_named(value) -> bool:
