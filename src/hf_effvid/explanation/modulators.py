@@ -129,12 +129,13 @@ def explain_clip(model, pixel_values, block=-1):
 @torch.no_grad()
 def modulators_of(model, pixel_values):
     """The model's output with modulators and gates of every block, in evaluation mode; the model is left in the mode it was in."""
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         return model(pixel_values.to(next(model.parameters()).device), output_modulators=True)
     finally:
-        model.train(training)
+        for module, training in modes:  # one by one: parts that are frozen may be in another mode than the model
+            module.training = training
 
 
 def stage_of_blocks(depths):

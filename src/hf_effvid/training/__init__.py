@@ -3,6 +3,7 @@
 from .arguments import EffVidTrainingArguments
 from .checkpointing import IncompleteCheckpointError, last_complete_checkpoint
 from .classification import train_classifier
+from .modulation_log import ModulationLog
 from .nonfinite import NonFiniteError
 from .outcome import TrainOutcome
 from .tasks import ClassificationTask, Task
@@ -14,6 +15,7 @@ __all__ = [
     "EffVidTrainer",
     "EffVidTrainingArguments",
     "IncompleteCheckpointError",
+    "ModulationLog",
     "NonFiniteError",
     "Task",
     "TrainOutcome",

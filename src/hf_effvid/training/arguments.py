@@ -88,6 +88,10 @@ class EffVidTrainingArguments(TrainingArguments):
     max_skipped_batches: int = 20
     """Non-finite batches in a row that `non_finite="skip"` tolerates."""
 
+    # ---- what is logged ---------------------------------------------------------------------------------------------
+    log_modulation: bool = False
+    """Log the gates of every focal level and the gradient norm of each branch of a Video-FocalNet (`ModulationLog`)."""
+
     # ---- evaluation -------------------------------------------------------------------------------------------------
     num_clips: int = field(default=1)
     """Clips per video in the evaluations during training; the final numbers come from `effvid evaluate`."""

@@ -30,6 +30,7 @@ from .data_wait import WaitClock
 from .ema import WeightAverage
 from .gathering import gather_records, stack_records
 from .lora import is_lora
+from .modulation_log import ModulationLog
 from .nonfinite import NonFiniteGuard, NonFiniteLoss, first_non_finite_gradient, locate_non_finite
 from .optim import parameter_groups, parameter_rules, unwrapped_name
 from .process_group import leave_process_group_at_exit
@@ -90,6 +91,8 @@ class EffVidTrainer(Trainer):
                 f"ema_decay={args.ema_decay} keeps whole copies of the weights and cannot follow FSDP or DeepSpeed "
                 "shards; set ema_decay=0."
             )
+        if args.log_modulation:
+            self.add_callback(ModulationLog(self))
         self.average = WeightAverage(task.model, args.ema_decay) if args.ema_decay else None
         # True once the live weights are what was evaluated: at the end of training
         self.average_is_live = False
