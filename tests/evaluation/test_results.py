@@ -147,3 +147,21 @@ def test_commit_is_that_of_the_package_not_of_the_working_directory(tmp_path, mo
     here = code_commit()
     monkeypatch.chdir(tmp_path)
     assert code_commit() == here
+
+
+@pytest.mark.parametrize(
+    ("argument", "recorded"),
+    [
+        ("/home/someone/videos/tennis", "tennis"),
+        ("../data/tennis/", "tennis"),
+        ("--root=/home/someone/videos", "--root=videos"),
+        ("run/model", "run/model"),
+        ("https://example.org/a/b", "https://example.org/a/b"),
+        ("org/name", "org/name"),
+        ("--name=a=b", "--name=a=b"),
+        ("/", "/"),
+    ],
+)
+def test_a_command_does_not_tell_where_things_lie(monkeypatch, argument, recorded):
+    monkeypatch.setattr("sys.argv", ["effvid", argument])
+    assert current_provenance().command == f"effvid {recorded}"

@@ -72,10 +72,18 @@ def current_provenance(
 
 
 def running_command() -> str:
-    """This process's command line; folders of the program itself are dropped, they say nothing to others."""
+    """This process's command line, for others to read: where its program and its data lie on this machine is left out."""
     program, *arguments = sys.argv or [""]
     name = Path(program).name if program not in ("", "-c", "-m") else "python"
-    return shlex.join([name, *arguments])
+    return shlex.join([name, *map(_without_place, arguments)])
+
+
+def _without_place(argument: str) -> str:
+    """A path that leads out of the current folder becomes its last part; `--option=path` too. Anything else stays."""
+    option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    path = Path(value)
+    leads_out = path.is_absolute() or ".." in path.parts or value.startswith("~")
+    return option + equals + (path.name if leads_out and path.name not in ("", "..") else value)
 
 
 def code_commit() -> str | None:
