@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from .schedule import SCHEDULES
+
 
 LOSSES = ("auto", "cross_entropy", "focal", "logit_adjusted", "bce", "asymmetric")
 CLASS_WEIGHTS = ("none", "balanced", "effective_number")
 NON_FINITE_POLICIES = ("stop", "skip", "ignore")
+_RATES_OF_SCHEDULE = ("min_learning_rate", "warmup_learning_rate", "warmup_epochs")
 
 
 @dataclass
@@ -43,6 +46,19 @@ class EffVidTrainingArguments(TrainingArguments):
     """End with the weights of the best evaluation instead of the last ones."""
     restore_callback_states_from_checkpoint: bool = True
     """Kept on: otherwise a resumed run forgets how long early stopping has been waiting."""
+
+    # ---- learning rates ---------------------------------------------------------------------------------------------
+    lr_schedule: str = "transformers"
+    """`transformers`: what `lr_scheduler_type` says; `cosine` or `cosine_timm`: between the rates below (see `schedule`)."""
+    min_learning_rate: float = 0.0
+    """Rate at the end of `cosine` and `cosine_timm`."""
+    warmup_learning_rate: float = 0.0
+    """Rate at the first step of `cosine` and `cosine_timm`."""
+    warmup_epochs: float = 0.0
+    """Length of their warm-up in epochs, in place of `warmup_steps`."""
+    lr_batch_size: int = 0
+    """Total batch that the three rates are meant for: they are multiplied by the run's (clips per step over all devices and accumulated
+    batches) over this. 0 takes the rates as they are."""
 
     # ---- loss and labels --------------------------------------------------------------------------------------------
     loss: str = "auto"
@@ -98,6 +114,7 @@ class EffVidTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         _check_choice("loss", self.loss, LOSSES)
+        _check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
         _check_choice("class_weights", self.class_weights, CLASS_WEIGHTS)
         _check_choice("non_finite", self.non_finite, NON_FINITE_POLICIES)
         _check_range("label_smoothing", self.label_smoothing, 0.0, 1.0, upper_inclusive=False)
@@ -112,6 +129,10 @@ class EffVidTrainingArguments(TrainingArguments):
             "mixup_alpha",
             "cutmix_alpha",
             "focal_gamma",
+            "min_learning_rate",
+            "warmup_learning_rate",
+            "warmup_epochs",
+            "lr_batch_size",
         ):
             _check_range(name, getattr(self, name), 0, float("inf"))
         _check_range("num_clips", self.num_clips, 1, float("inf"))
@@ -122,10 +143,26 @@ class EffVidTrainingArguments(TrainingArguments):
                 f"label_smoothing_factor={self.label_smoothing_factor} would smooth a second time outside the task; "
                 "set label_smoothing instead."
             )
+        unused = (
+            [name for name in _RATES_OF_SCHEDULE if getattr(self, name)] if self.lr_schedule == "transformers" else []
+        )
+        if self.lr_schedule != "transformers" and not self.learning_rate:
+            raise ValueError(f"lr_schedule={self.lr_schedule!r} needs a learning_rate above 0, got 0.")
+        if unused:
+            raise ValueError(
+                f"{', '.join(unused)} belong to lr_schedule='cosine' or 'cosine_timm', got 'transformers'."
+            )
         if self.eval_strategy == "no":
             # without evaluations there is no best model to go back to
             self.load_best_model_at_end = False
         super().__post_init__()
+
+    @property
+    def learning_rate_scale(self) -> float:
+        """What the learning rates are multiplied by: 1, or the total batch of a step over `lr_batch_size`."""
+        if not self.lr_batch_size:
+            return 1.0
+        return self.train_batch_size * self.world_size * self.gradient_accumulation_steps / self.lr_batch_size
 
 
 def _check_choice(name, value, choices):

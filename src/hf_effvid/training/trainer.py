@@ -5,7 +5,8 @@ Overridden, and why:
 - `compute_loss`: the task gets the batch as it is and returns a mean over clips (`loss_is_scaled_for_ga = False`,
   otherwise accumulated gradients come out multiplied);
 - `training_step`: random draws of the model are a function of (seed, step, process), and the non-finite guard;
-- `create_optimizer`, `_get_train_sampler`, `get_eval_dataloader`: the groups of `optim`, the order of `data_order`;
+- `create_optimizer`, `create_scheduler`: the groups of `optim`, the rates of `schedule`;
+- `_get_train_sampler`, `get_eval_dataloader`: the order of `data_order`;
 - `evaluation_loop`: gathers one record per clip, whatever its shape, and drops what several processes saw twice;
 - `get_batch_samples`, `log`: the share of the time spent waiting for clips, and the task's own terms;
 - `_save`, `_save_checkpoint`, `_load_from_checkpoint`, `_load_best_model`, `train`: the rules of `checkpointing`.
@@ -34,6 +35,7 @@ from .modulation_log import ModulationLog
 from .nonfinite import NonFiniteGuard, NonFiniteLoss, first_non_finite_gradient, locate_non_finite
 from .optim import parameter_groups, parameter_rules, unwrapped_name
 from .process_group import leave_process_group_at_exit
+from .schedule import make_schedule
 from .tasks import Task
 
 
@@ -147,14 +149,22 @@ class EffVidTrainer(Trainer):
         optimizer_cls, kwargs = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(self.args, model)
         standard = isinstance(optimizer_cls, type) and issubclass(optimizer_cls, torch.optim.Optimizer)
         if not standard or {"params", "model", "optimizer_dict"} & set(kwargs):
-            if self.args.layer_decay != 1.0:
-                raise ValueError(f"optim={self.args.optim!r} makes its own parameter groups; set layer_decay=1.")
+            if self.args.layer_decay != 1.0 or self.args.lr_batch_size:
+                raise ValueError(
+                    f"optim={self.args.optim!r} makes its own parameter groups; set layer_decay=1 and lr_batch_size=0."
+                )
             return super().create_optimizer(model)
-        groups = parameter_groups(
-            model.named_parameters(), self.parameter_rules, self.args.learning_rate, self.args.weight_decay
-        )
+        peak = self.args.learning_rate * self.args.learning_rate_scale
+        groups = parameter_groups(model.named_parameters(), self.parameter_rules, peak, self.args.weight_decay)
         self.optimizer = optimizer_cls(groups, **kwargs)
         return self.optimizer
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        if self.args.lr_schedule == "transformers" or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        self.lr_scheduler = make_schedule(optimizer or self.optimizer, self.args, num_training_steps)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     # ---- one step ---------------------------------------------------------------------------------------------------
 
