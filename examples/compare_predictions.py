@@ -81,7 +81,7 @@ def main() -> None:
     if args.results:
         entry = ResultEntry(
             task="video-classification",
-            model="video-focalnet-small",
+            model="video-focalnet-mini",
             dataset=args.name,
             split="test",
             metrics=tuple(metrics),

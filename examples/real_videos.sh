@@ -17,7 +17,7 @@ train() { # variant seed extra options
 evaluate() { # variant seed variant-in-results extra options
     local run="$out/$1-$2" key
     key=$(printf '%s' "$3" | tr -cs 'a-z0-9' '-')
-    effvid evaluate "$run/model" "$data" --split test --seed "$2" --name "$name" --model-name video-focalnet-small --variant "$3" \
+    effvid evaluate "$run/model" "$data" --split test --seed "$2" --name "$name" --model-name video-focalnet-mini --variant "$3" \
         --results "$results" --predictions "$out/$key-$2.jsonl" --batch-size 48 --quiet "${@:4}"
 }
 
