@@ -44,7 +44,7 @@ class FocalImplementation:
         modulation: Signature of `focal_composite.composite_focal_modulation`; None leaves it to the composite.
         projection: `(module, tokens (..., C), sizes)` -> the module's output in parts of so many channels, each of which
             may be a view. The module may be any: what is no plain linear layer has to be called. None: as above.
-        feed_forward: `(fc1, fc2, tokens (B, T * N, C), grid)` -> fc2(GELU(fc1(tokens))), as above; `grid` is (T, H, W).
+        feed_forward: `(fc1, fc2, tokens (..., C))` -> fc2(GELU(fc1(tokens))), as above.
     """
 
     name: str

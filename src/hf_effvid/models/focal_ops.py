@@ -16,6 +16,7 @@ import contextvars
 import torch
 from torch.autograd import forward_ad
 from torch.nn import functional as F
+from torch.utils import checkpoint
 from transformers.utils import logging
 
 from .focal_composite import (
@@ -25,6 +26,7 @@ from .focal_composite import (
     gather_temporal_context,
 )
 from .focal_implementation import FocalCall, FocalImplementation
+from .focal_processor import CHANNELS_LAST, ONEDNN
 
 
 logger = logging.get_logger(__name__)
@@ -34,7 +36,7 @@ def _composite_projection(module, tokens, sizes):
     return module(tokens).split(sizes, dim=-1)
 
 
-def _composite_feed_forward(fc1, fc2, tokens, grid):
+def _composite_feed_forward(fc1, fc2, tokens):
     return fc2(F.gelu(fc1(tokens)))
 
 
@@ -48,11 +50,13 @@ COMPOSITE = FocalImplementation(
 )
 
 # tried in this order where users leave the choice open
-IMPLEMENTATIONS = {implementation.name: implementation for implementation in (COMPOSITE,)}
+IMPLEMENTATIONS = {implementation.name: implementation for implementation in (ONEDNN, CHANNELS_LAST, COMPOSITE)}
 
 AUTO = "auto"
 _process_setting = AUTO
 _block_setting = contextvars.ContextVar("hf_effvid_focal_implementation", default=None)
+# no memory for it says nothing about the next call; the other is how recomputing a checkpointed block ends early
+_NO_FAILURES = (torch.OutOfMemoryError, getattr(checkpoint, "_StopRecomputationError", torch.OutOfMemoryError))
 # (name, operation, device, dtype) of what failed once: it is not tried again
 _failed = set()
 
@@ -151,11 +155,11 @@ def focal_projection(module, tokens, sizes):
     return _run(_describe("projection", tokens, (tokens,), (module,)), (module, tokens, sizes))
 
 
-def focal_feed_forward(fc1, fc2, tokens, grid):
-    """fc2(GELU(fc1(tokens))) for tokens (B, T * N, C) on `grid` (T, H, W), without dropout."""
+def focal_feed_forward(fc1, fc2, tokens):
+    """fc2(GELU(fc1(tokens))) for tokens (..., C), without dropout."""
     if _is_observed(tokens):
-        return _composite_feed_forward(fc1, fc2, tokens, grid)
-    return _run(_describe("feed_forward", tokens, (tokens,), (fc1, fc2)), (fc1, fc2, tokens, grid))
+        return _composite_feed_forward(fc1, fc2, tokens)
+    return _run(_describe("feed_forward", tokens, (tokens,), (fc1, fc2)), (fc1, fc2, tokens))
 
 
 def _run(call, arguments):
@@ -165,7 +169,7 @@ def _run(call, arguments):
         return reference(*arguments)
     try:
         return getattr(chosen, call.operation)(*arguments)
-    except torch.OutOfMemoryError:
+    except _NO_FAILURES:
         raise
     except Exception as error:
         result = reference(*arguments)  # raises itself where the fault is the caller's

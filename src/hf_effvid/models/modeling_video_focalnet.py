@@ -30,7 +30,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_video_focalnet import VideoFocalNetConfig
 from .focal_designs import fuse_modulators, joint_modulator, spatial_modulator, temporal_modulator
-from .focal_ops import FocalModulation, focal_modulation
+from .focal_ops import FocalModulation, focal_feed_forward, focal_modulation, focal_projection
 from .layers import FrameDropPath, linear_drop_path_rates
 
 
@@ -212,18 +212,19 @@ class VideoFocalNetModulation(nn.Module):
     def forward(self, hidden_states, grid, output_modulators=False):
         channels = hidden_states.shape[-1]
         sites = hidden_states.unflatten(1, grid)  # (B, T, H, W, C)
-        query, context, gates = self.projection_in(sites).split([channels, channels, self.num_levels + 1], dim=-1)
+        query, context, gates = focal_projection(self.projection_in, sites, [channels, channels, self.num_levels + 1])
         if self.design == "none" or (self.design == "parallel" and self.fusion == "product"):
-            modulation, temporal_gates = self._published(sites, query, context, gates)
+            modulation, temporal_gates = self._published(sites, query, context, gates, output_modulators)
         else:
             modulation, temporal_gates = self._of_an_ablation(sites, query, context, gates)
-        output = self.dropout(self.projection_out(self.norm(modulation.modulated)))
+        (output,) = focal_projection(self.projection_out, self.norm(modulation.modulated), [channels])
+        output = self.dropout(output)
         shown = None
         if output_modulators:
             shown = (modulation.spatial_modulator, modulation.temporal_modulator, gates, temporal_gates)
         return output.flatten(1, 3), shown
 
-    def _published(self, sites, query, context, gates):
+    def _published(self, sites, query, context, gates, keep_modulators):
         temporal_context = temporal_gates = None
         if self.projection_in_temporal is not None:
             temporal_context, temporal_gates = self._temporal_inputs(sites)
@@ -237,6 +238,7 @@ class VideoFocalNetModulation(nn.Module):
             self.projection_context,
             self.projection_context_temporal,
             normalize=self.normalize,
+            keep_modulators=keep_modulators,
         )
         return modulation, temporal_gates
 
@@ -261,7 +263,7 @@ class VideoFocalNetModulation(nn.Module):
 
     def _temporal_inputs(self, sites):
         """Context and gates of the temporal branch."""
-        return self.projection_in_temporal(sites).split([sites.shape[-1], self.num_levels + 1], dim=-1)
+        return focal_projection(self.projection_in_temporal, sites, [sites.shape[-1], self.num_levels + 1])
 
 
 class VideoFocalNetMLP(nn.Module):
@@ -275,7 +277,9 @@ class VideoFocalNetMLP(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states):
-        return self.dropout(self.fc2(self.dropout(self.activation(self.fc1(hidden_states)))))
+        if self.training and self.dropout.p > 0:
+            return self.dropout(self.fc2(self.dropout(self.activation(self.fc1(hidden_states)))))
+        return focal_feed_forward(self.fc1, self.fc2, hidden_states)
 
 
 class VideoFocalNetLayer(GradientCheckpointingLayer):
