@@ -73,9 +73,33 @@ MultiLabel = Annotated[
 ]
 
 
-def _list_options(root: Path | None, multi_label: bool) -> dict[str, Any]:
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Layout of official annotations: kinetics, ssv2, diving48, activitynet, activitynet-segments, hmdb51, ucf101 "
+        "(hmdb51-2: its second split); default: recognised.",
+    ),
+]
+Labels = Annotated[
+    Path | None, typer.Option("--labels", help="Class names in the order of their numbers: CSV 'id,name' or JSON.")
+]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Leave listed videos out that do not exist, with a warning.")
+]
+
+
+def _list_options(
+    root: Path | None,
+    multi_label: bool,
+    format: str | None = None,
+    labels: Path | None = None,
+    skip_missing: bool = False,
+) -> dict[str, Any]:
     """What `load_video_dataset` is told about a list; without the flag it sees for itself (lists of labels)."""
-    return {"root": root, "multi_label": multi_label or None}
+    given = {"format": format, "class_names": labels, "missing": "skip" if skip_missing else None}
+    given = {name: value for name, value in given.items() if value is not None}
+    return {"root": root, "multi_label": multi_label or None, **given}
 
 
 def _progress(quiet: bool) -> bool:
@@ -208,6 +232,9 @@ def check(
     data: Annotated[str, typer.Argument(help="Folder of class folders, list file, metadata.csv, or data set id.")],
     depth: Annotated[str, typer.Option(help="How much of each file is decoded: probe, ends, full.")] = "ends",
     root: Root = None,
+    format: Format = None,
+    labels: Labels = None,
+    skip_missing: SkipMissing = False,
     multi_label: MultiLabel = False,
     min_frames: Annotated[int | None, typer.Option(help="Report videos with fewer frames.")] = None,
     picture: Annotated[
@@ -233,7 +260,7 @@ def check(
         min_frames=min_frames,
         isolate=isolate,
         progress=_progress(quiet),
-        **_list_options(root, multi_label),
+        **_list_options(root, multi_label, format, labels, skip_missing),
     )
     if picture is not None:
         report.plot(picture)
@@ -259,10 +286,14 @@ def train(
         list[str] | None, typer.Option("--set", help="Override a value: training.learning_rate=1e-3 (repeatable).")
     ] = None,
     root: Root = None,
+    format: Format = None,
+    labels: Labels = None,
+    skip_missing: SkipMissing = False,
     multi_label: MultiLabel = False,
     validation_share: Annotated[
-        float, typer.Option(help="Share of each class to validate on when there is no such split; 0 for none.")
-    ] = 0.2,
+        float | None,
+        typer.Option(help="Share of each class to validate on when there is no such split; 0 for none; default: 0.2."),
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training clips.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Clips per step and device.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
@@ -300,13 +331,13 @@ def train(
             processor=recipe.build_processor(),
             augmentation=recipe.build_augmentation(),
             cache=recipe.cache,
-            validation_share=validation_share,
+            validation_share=recipe.validation_share if validation_share is None else validation_share,
             args=recipe.training,
             resume=resume,
             overwrite=overwrite,
             trust_remote_code=trust_remote_code,
             progress=not quiet,
-            **_list_options(root, multi_label),
+            **recipe.data | _list_options(root, multi_label, format, labels, skip_missing),
         )
     if as_json:
         _print_json({name: value for name, value in outcome.to_dict().items() if name != "history"})
@@ -318,6 +349,9 @@ def evaluate(
     data: Annotated[str, typer.Argument(help="Folder of class folders, list file, metadata.csv, or data set id.")],
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
     root: Root = None,
+    format: Format = None,
+    labels: Labels = None,
+    skip_missing: SkipMissing = False,
     multi_label: MultiLabel = False,
     num_clips: Annotated[int | None, typer.Option(help="Clips per video; default: the recipe's.")] = None,
     num_crops: Annotated[int | None, typer.Option(help="Crops per clip; default: the recipe's.")] = None,
@@ -353,7 +387,7 @@ def evaluate(
 
     report = evaluate_classifier(
         model,
-        load_video_dataset(data, split=split, **_list_options(root, multi_label)),
+        load_video_dataset(data, split=split, **_list_options(root, multi_label, format, labels, skip_missing)),
         num_clips=num_clips,
         num_crops=num_crops,
         batch_size=batch_size,
@@ -538,6 +572,9 @@ def verify(
         str | None, typer.Option(help="Data set on which the recorded accuracy is measured again.")
     ] = None,
     root: Root = None,
+    format: Format = None,
+    labels: Labels = None,
+    skip_missing: SkipMissing = False,
     multi_label: MultiLabel = False,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     dataset_name: Annotated[
@@ -556,7 +593,7 @@ def verify(
     from .data.loading import load_video_dataset
     from .hub.verify import verify_checkpoint
 
-    options = _list_options(root, multi_label)
+    options = _list_options(root, multi_label, format, labels, skip_missing)
     videos = load_video_dataset(data, split=split, **options) if data is not None else None
     report = verify_checkpoint(
         checkpoint,

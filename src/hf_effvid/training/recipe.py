@@ -1,16 +1,28 @@
 """A training recipe as a YAML file: values for `train_classifier`, nothing executable.
 
+extends: published.yaml      # another recipe of the same folder, whose values this one changes; left out: none
+choose: {size: tiny}         # which of the `choices` counts; change it with --set choose.size=base
+choices:                     # named sets of values, laid over the rest of the file in the order of this list
+  size:
+    tiny: {model: {embed_dim: 96}}
+    base: {model: {embed_dim: 128}}
 model:                       # a folder, a Hub id, "<model_type>:<preset>", or the fields of a configuration
   model_type: video_focalnet
   embed_dim: 24
+data:                        # format and missing of `load_video_dataset`
+  format: kinetics
 processor:                   # fields of EffVidVideoProcessor; left out: what fits the model
   num_frames: 8
 augmentation: light          # a preset, or the fields of AugmentationConfig
 cache: ram                   # keep decoded videos in memory; left out: decode every time
+validation_share: 0.2        # held out of the training split where there is no validation split
 training:                    # fields of EffVidTrainingArguments
   num_train_epochs: 10
+
+Overrides (`--set`) come last: they win over everything in files.
 """
 
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -24,12 +36,18 @@ from .arguments import EffVidTrainingArguments
 
 
 _KINDS = {
+    "choose": (dict,),
     "model": (str, dict),
+    "data": (dict,),
     "processor": (dict,),
     "augmentation": (str, dict),
     "cache": (str,),
+    "validation_share": (float, int),
     "training": (dict,),
 }
+_WORDS = {str: "a word", dict: "`key: value` lines", float: "a number", int: "a whole number"}
+# A recipe may come from a stranger: which files a list may name is not among what it can say.
+_DATA_OPTIONS = ("format", "missing")
 
 
 class RecipeFileError(ValueError):
@@ -41,10 +59,13 @@ class TrainRecipe:
     """What a recipe file holds; see the module's docstring for the meaning of each section."""
 
     model: str | dict | None = None
+    data: dict = field(default_factory=dict)
     processor: dict | None = None
     augmentation: str | dict = "light"
     cache: str | None = None
+    validation_share: float = 0.2
     training: dict = field(default_factory=dict)
+    choose: dict = field(default_factory=dict)
 
     def build_model_source(self) -> str | PreTrainedConfig:
         """The folder, id or preset, or a configuration made of the fields of `model`."""
@@ -79,32 +100,79 @@ class TrainRecipe:
 
 
 def load_recipe(path=None, overrides=()) -> TrainRecipe:
-    """Reads a recipe file and applies overrides such as `training.learning_rate=1e-3`.
+    """Reads a recipe file and applies overrides such as `training.learning_rate=1e-3` or `choose.size=base`.
 
     Args:
         path: a YAML file, or None for an empty recipe.
         overrides: `section.key=value` strings; values are read as YAML, so `true`, `3` and `[1, 2]` mean what they say.
 
     Raises:
-        RecipeFileError: a file that is no YAML mapping, an unknown section or key, a section of the wrong kind, or an override
-            without `=` or whose value is not YAML.
+        RecipeFileError: a file that is no YAML mapping, an unknown section, key or choice, a section of the wrong kind, or an
+            override without `=` or whose value is not YAML.
     """
-    document = {}
-    if path is not None:
-        try:
-            document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise RecipeFileError(f"{path}: not a YAML file ({error}).") from error
-        if not isinstance(document, dict):
-            raise RecipeFileError(f"{path}: expected sections such as `model:` and `training:`, found {document!r}.")
+    document = {} if path is None else _read_with_base(Path(path))
+    chosen, others = [], []
     for override in overrides:
+        (chosen if re.match(r"choose[.=]", override) else others).append(override)
+    for override in chosen:
+        _apply_override(document, override)
+    document = _choose(document)
+    for override in others:
         _apply_override(document, override)
     _refuse_unknown("recipe", document, [f.name for f in fields(TrainRecipe)])
     recipe = TrainRecipe(**document)
     _refuse_wrong_kinds(recipe)
+    recipe.data = recipe.data or {}
+    _refuse_unknown("data", recipe.data, _DATA_OPTIONS)
     recipe.training = {name: _as_meant(name, value) for name, value in (recipe.training or {}).items()}
     _refuse_unknown("training", recipe.training, [f.name for f in fields(EffVidTrainingArguments)])
     return recipe
+
+
+def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict:
+    """The values of a file over those of the file that it extends."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RecipeFileError(f"{path}: not a YAML file ({error}).") from error
+    if not isinstance(document, dict):
+        raise RecipeFileError(f"{path}: expected sections such as `model:` and `training:`, found {document!r}.")
+    base = document.pop("extends", None)
+    if base is None:
+        return document
+    if not isinstance(base, str) or Path(base).name != base or base in ("", ".", ".."):
+        raise RecipeFileError(f"{path}: extends names a file of the same folder, found {base!r}.")
+    if path.with_name(base) in (path, *above):
+        raise RecipeFileError(f"{path}: extends {base}, which extends it.")
+    if not path.with_name(base).is_file():
+        raise RecipeFileError(f"{path}: extends {base}, but there is no {path.with_name(base)}.")
+    return _laid_over(_read_with_base(path.with_name(base), (path, *above)), document)
+
+
+def _choose(document: dict) -> dict:
+    """The document with the chosen of its `choices` laid over it."""
+    choices, choose = document.pop("choices", None) or {}, document.get("choose") or {}
+    if not isinstance(choices, dict) or not isinstance(choose, dict):
+        raise RecipeFileError("choices and choose: expected `key: value` lines.")
+    _refuse_unknown("choose", choose, choices)
+    for name, sets in choices.items():
+        if not isinstance(sets, dict) or not all(isinstance(values, dict) for values in sets.values()):
+            raise RecipeFileError(f"choices.{name}: expected named sets of sections, found {sets!r}.")
+        if choose.get(name) not in sets:
+            raise RecipeFileError(
+                f"choose.{name}: expected one of {', '.join(map(str, sets))}, found {choose.get(name)!r}."
+            )
+        document = _laid_over(document, sets[choose[name]])
+    return document
+
+
+def _laid_over(below: dict, above: dict) -> dict:
+    """The values of both; of two for one key the upper one, of two mappings their values in turn."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _laid_over(merged[key], value) if both else value
+    return merged
 
 
 def _apply_override(document: dict, override: str) -> None:
@@ -152,7 +220,7 @@ def _refuse_wrong_kinds(recipe: TrainRecipe) -> None:
     for section, kinds in _KINDS.items():
         value = getattr(recipe, section)
         if value is not None and not isinstance(value, kinds):
-            expected = " or ".join({str: "a word", dict: "`key: value` lines"}[kind] for kind in kinds)
+            expected = " or ".join(_WORDS[kind] for kind in kinds)
             raise RecipeFileError(f"{section}: expected {expected}, found {value!r}.")
 
 
