@@ -13,13 +13,15 @@ _COVER = (0.15, 0.75)
 
 
 def scale_of(maps):
-    """One colour scale for several maps of numbers from 0 up: `(0, high)`, where 1 % of all sites lie above `high`.
+    """One colour scale for several maps of numbers from 0 up: `(low, high)`, which leave out 1 % of all sites at either end.
 
     Args:
         maps: tensors of any shape.
     """
     values = torch.cat([one.flatten() for one in maps])
-    return 0.0, max(torch.quantile(values, 0.99).item(), 1e-12)
+    low, high = torch.quantile(values, torch.tensor([0.01, 0.99])).tolist()
+    # maps that are the same everywhere are drawn as such, not as noise
+    return (low, high) if high - low > 1e-3 * high else (0.0, max(high, 1e-12))
 
 
 def enlarged(maps, size):

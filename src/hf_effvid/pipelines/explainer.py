@@ -60,7 +60,7 @@ class Explainer:
             frames = seen_frames(self.processor, rows[view])
             folder = self.folder / self._unused(name, part)
             known = None if None in seconds else seconds
-            title = f"{Path(name).name}: {label} ({score:.0%})"
+            title = f"{Path(name).name}: predicted {label} ({score:.0%}), maps of block {explanation.block}"
             told["files"] = render_explanation(explanation, frames, folder, title=title, seconds=known)
             told["files"]["numbers"] = str(folder / "explanation.json")
             (folder / "explanation.json").write_text(
