@@ -128,6 +128,12 @@ class TestGathering:
         assert first["eval_loss"] == second["eval_loss"]
         assert all(torch.equal(before[name], tensor) for name, tensor in weights(trainer).items())
 
+    def test_dropping_the_last_batch_of_training_drops_nothing_here(self, tmp_path):
+        args = {"max_steps": 1, "save_strategy": "no", "per_device_eval_batch_size": 4, "dataloader_drop_last": True}
+        trainer = build_trainer(tmp_path, validation=RandomClips(7), train=RandomClips(7), **args)
+        assert trainer.evaluate()["eval_clips"] == 7
+        assert len(list(trainer.get_train_dataloader())) == 3 and trainer.args.dataloader_drop_last
+
 
 class TestPrecision:
     def test_bf16_trains_in_bf16_and_keeps_float_weights(self, tmp_path):

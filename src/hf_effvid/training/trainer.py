@@ -126,21 +126,23 @@ class EffVidTrainer(Trainer):
         return self.sampler
 
     def get_eval_dataloader(self, eval_dataset=None):
-        with self._evaluation_collator():
+        with self._evaluation_loading():
             dataset = eval_dataset if isinstance(eval_dataset, str) else _with_index(eval_dataset)
             return super().get_eval_dataloader(dataset)
 
     def get_test_dataloader(self, test_dataset):
-        with self._evaluation_collator():
+        with self._evaluation_loading():
             return super().get_test_dataloader(_with_index(test_dataset))
 
     @contextmanager
-    def _evaluation_collator(self):
-        training, self.data_collator = self.data_collator, self.eval_data_collator
+    def _evaluation_loading(self):
+        """The collator of evaluations, and every clip: `dataloader_drop_last` is about training steps."""
+        training = self.data_collator, self.args.dataloader_drop_last
+        self.data_collator, self.args.dataloader_drop_last = self.eval_data_collator, False
         try:
             yield
         finally:
-            self.data_collator = training
+            self.data_collator, self.args.dataloader_drop_last = training
 
     def create_optimizer(self, model=None):
         model = self.model if model is None else model
