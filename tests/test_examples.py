@@ -167,6 +167,34 @@ def test_compare_predictions(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+def test_explain_modulators(tmp_path):
+    printed = run(EXAMPLES / "explain_modulators.py", tmp_path, "--output", "out", "--block", "0")
+    assert printed.startswith("RANDOM WEIGHTS") and "stage 2, block 3, temporal" in printed
+    written = {path.name for path in (tmp_path / "out" / "moves_right_00001").iterdir()}
+    assert written == {"overlay.mp4", "contact_sheet.png", "gates.png", "explanation.json"}
+
+
+@pytest.mark.slow
+def test_score_explanations(tmp_path, clips):
+    recipe = load_recipe(EXAMPLES / "configs" / "quickstart.yaml")
+    for seed in range(2):
+        torch.manual_seed(seed)
+        config = recipe.build_model_source()
+        config.id2label = dict(enumerate(sorted(MOTION_CLASSES[:4])))
+        hf_effvid.VideoFocalNetForVideoClassification(config).save_pretrained(tmp_path / f"seed-{seed}")
+        recipe.build_processor().save_pretrained(tmp_path / f"seed-{seed}")
+    printed = run(
+        EXAMPLES / "score_explanations.py", tmp_path, "seed-0", "seed-1", "--data", clips, "--name", "motions",
+        "--num-steps", "4", "--results", "scores.json", "--picture", "curves.png",
+    )  # fmt: skip
+    assert "spatial modulator against centre prior: insertion" in printed and "2 training seeds" in printed
+    results = ResultsFile.load(tmp_path / "scores.json").results
+    assert len(results) == 12 and {entry.protocol["fill"] for entry in results} == {"colour", "still"}
+    assert results[0].model == "video-focalnet-small" and results[0].metric("insertion_auc").n == 4
+    assert (tmp_path / "curves.png").stat().st_size > 5000 and (tmp_path / "curves-still.png").is_file()
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # several processes, each of which imports torch
 def test_real_videos_study(tmp_path, clips):
     """The whole study with one seed and two training steps: its own commands, in its own order."""
