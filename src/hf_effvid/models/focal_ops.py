@@ -4,7 +4,8 @@
 
 `focal_composite` is the definition; everything else gives the same numbers up to rounding. Under torch.compile,
 torch.export, ONNX export, tracing, function transforms and dispatch modes (which look at operations one by one: fake
-tensors, counters) it is always the composite that runs.
+tensors, counters) it is always the composite that runs. One exception: after `set_focal_implementation("triton")`
+torch.compile gets the Triton kernels, which are operators of torch.
 
     with focal_implementation("composite"):  # this thread, for as long as the block lasts
         logits = model(clips).logits
@@ -27,6 +28,7 @@ from .focal_composite import (
 )
 from .focal_implementation import FocalCall, FocalImplementation
 from .focal_processor import CHANNELS_LAST, ONEDNN
+from .focal_triton import TRITON, can_launch
 
 
 logger = logging.get_logger(__name__)
@@ -50,7 +52,9 @@ COMPOSITE = FocalImplementation(
 )
 
 # tried in this order where users leave the choice open
-IMPLEMENTATIONS = {implementation.name: implementation for implementation in (ONEDNN, CHANNELS_LAST, COMPOSITE)}
+IMPLEMENTATIONS = {
+    implementation.name: implementation for implementation in (TRITON, ONEDNN, CHANNELS_LAST, COMPOSITE)
+}
 
 AUTO = "auto"
 _process_setting = AUTO
@@ -136,7 +140,7 @@ def focal_modulation(
         keep_modulators,
     )
     if _is_observed(query):
-        return composite_focal_modulation(*arguments)
+        return _observed(query).modulation(*arguments)
     call = _describe(
         "modulation",
         query,
@@ -151,7 +155,7 @@ def focal_modulation(
 def focal_projection(module, tokens, sizes):
     """Output of a linear module on tokens (..., C), in parts of `sizes` channels."""
     if _is_observed(tokens):
-        return _composite_projection(module, tokens, sizes)
+        return _observed(tokens).projection(module, tokens, sizes)
     return _run(_describe("projection", tokens, (tokens,), (module,)), (module, tokens, sizes))
 
 
@@ -198,6 +202,18 @@ def _is_observed(tensor):
         or torch._C._functorch.maybe_current_level() is not None
         or forward_ad._current_level >= 0
     )
+
+
+def _observed(tensor):
+    """The implementation whose operations may be seen. A setting for one block of code is out of the compiler's sight."""
+    compiling = torch.compiler.is_compiling() and not _is_exporting()
+    if compiling and _process_setting == TRITON.name and can_launch(tensor.device.type):
+        return TRITON
+    return COMPOSITE
+
+
+# torch 2.6 cannot say; its exports then contain what `set_focal_implementation` names
+_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
 def _describe(operation, tokens, tensors, modules, spatial_sizes=(), temporal_sizes=None):

@@ -12,13 +12,12 @@ Zero padding in time costs nothing as it is: oneDNN's kernels leave out taps tha
 """
 
 import torch
-from torch import nn
 from torch.nn import functional as F
-from torch.nn.modules import module as nn_module
 
 from .focal_composite import FocalModulation
 from .focal_implementation import FocalImplementation
 from .gemm_probe import probe_gemm
+from .layers import is_plain_linear
 from .processor_libraries import OneDnn, Plain, onednn_can
 
 
@@ -35,7 +34,7 @@ class ProcessorFocal:
         self.library = library
 
     def projection(self, module, tokens, sizes):
-        if not _is_plain_linear(module):
+        if not is_plain_linear(module):
             return module(tokens).split(sizes, dim=-1)
         tokens, weight, bias = _in_one_type(tokens, module.weight, module.bias)
         grad = _wants_grad(tokens, weight, bias)
@@ -44,7 +43,7 @@ class ProcessorFocal:
         return tuple(self.library.linear(tokens, w, b, grad) for w, b in zip(weights, biases, strict=True))
 
     def feed_forward(self, fc1, fc2, tokens):
-        if not (_is_plain_linear(fc1) and _is_plain_linear(fc2)):
+        if not (is_plain_linear(fc1) and is_plain_linear(fc2)):
             return fc2(F.gelu(fc1(tokens)))
         tokens, weight1, bias1, weight2, bias2 = _in_one_type(tokens, fc1.weight, fc1.bias, fc2.weight, fc2.bias)
         if _wants_grad(tokens, weight1, bias1, weight2, bias2):
@@ -84,7 +83,7 @@ class ProcessorFocal:
 
     def _modulate(self, query, gathered, projection, keep_modulator):
         """query * projection(gathered), and the modulator where it is wanted."""
-        if keep_modulator or not _is_plain_linear(projection):
+        if keep_modulator or not is_plain_linear(projection):
             (modulator,) = self.projection(projection, gathered, [query.shape[-1]])
             return query * modulator, modulator
         gathered, query, weight, bias = _in_one_type(gathered, query, projection.weight, projection.bias)
@@ -98,8 +97,6 @@ class ProcessorFocal:
             context.reshape(batch * steps, height, width, channels),
             gates.reshape(batch * steps, height, width, -1),
             kernels,
-            paddings=[(kernel.shape[-1] // 2,) * 2 for kernel in kernels],
-            groups=channels,
             mean_over=(1, 2),
             divisor=divisor,
         )
@@ -112,20 +109,17 @@ class ProcessorFocal:
             context.reshape(batch, steps, height * width, channels),
             gates.reshape(batch, steps, height * width, -1),
             [kernel[..., None] for kernel in kernels],
-            paddings=[(kernel.shape[-1] // 2, 0) for kernel in kernels],
-            groups=1,
             mean_over=(1,),
             divisor=divisor,
         )
         return gathered.reshape(batch, steps, height, width, channels)
 
-    def _gated_sum(self, context, gates, kernels, paddings, groups, mean_over, divisor):
+    def _gated_sum(self, context, gates, kernels, mean_over, divisor):
         """Levels of maps (N, H, W, C), each times its gate of (N, H, W, L + 1), summed in order."""
         grad = _wants_grad(context, gates, *kernels)
         total = None
-        for level, (kernel, padding) in enumerate(zip(kernels, paddings, strict=True)):
-            maps = context.permute(0, 3, 1, 2)
-            wider = self.library.convolution_gelu(maps, kernel, padding, groups, grad).permute(0, 2, 3, 1)
+        for level, kernel in enumerate(kernels):
+            wider = self.library.convolution_gelu(context, kernel, grad)
             if level > 0:  # what the convolution has read is not needed any more and holds the sum
                 total = _add_gated(total, context, gates[..., level - 1 : level], grad)
             context = wider
@@ -159,21 +153,6 @@ def _in_one_type(*tensors):
         return tensors
     dtype = torch.get_autocast_dtype("cpu")
     return tuple(tensor if tensor is None else tensor.to(dtype) for tensor in tensors)
-
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
-def _is_plain_linear(module):
-    """Whether calling the module is a product with its weight and nothing else: no adapter, hook or replaced forward."""
-    return (
-        type(module) is nn.Linear
-        and "forward" not in vars(module)
-        and not any(getattr(module, name) for name in _HOOKS)
-        and not (nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks)
-        and not (nn_module._global_backward_hooks or nn_module._global_backward_pre_hooks)
-        and type(module.weight) is nn.Parameter
-    )
 
 
 def _on_processor(call):

@@ -21,6 +21,7 @@ from .focal_composite import FocalModulation, gather_spatial_context, gather_tem
 from .focal_implementation import FocalImplementation
 from .focal_triton_kernels import INTERPRETED, TRITON_PROBLEM
 from .focal_triton_launch import MAX_STEPS, launch_spatial, launch_temporal, temporal_tile
+from .layers import is_plain_linear
 
 
 logger = logging.get_logger(__name__)
@@ -172,12 +173,13 @@ def _verify(result, composite, context, gates, kernels):
 
 def _has_kernel(branch, context, kernels):
     sizes = tuple(kernel.shape[-1] for kernel in kernels)
-    if not (_can_launch(context.device.type) and context.dtype in _TOLERANCES and _are_levels(sizes)):
+    if not (can_launch(context.device.type) and context.dtype in _TOLERANCES and _are_levels(sizes)):
         return False
     return branch == "spatial" or temporal_tile(context) is not None
 
 
-def _can_launch(device_type):
+def can_launch(device_type):
+    """Whether the kernels can run on a device of this type, as far as one can know without running them."""
     if TRITON_PROBLEM is not None:
         return False
     # the barrier between levels orders global memory on NVIDIA's machines; on others nobody has checked
@@ -214,8 +216,10 @@ def _(grad, context, gates, kernels, in_time, for_kernels):
 
 
 def _supports(call):
-    if call.operation != "modulation" or call.dtype not in _TOLERANCES or not _can_launch(call.device_type):
+    if call.dtype not in _TOLERANCES or not can_launch(call.device_type):
         return False
+    if call.operation != "modulation":
+        return True
     in_time = call.temporal_sizes is None or (_are_levels(call.temporal_sizes) and call.shape[1] <= MAX_STEPS)
     return _are_levels(call.spatial_sizes) and in_time
 
@@ -225,9 +229,20 @@ def _prefers(call):
     return call.device_type == "cuda" and not call.grad and call.dtype != torch.float32
 
 
+def _projection(module, tokens, sizes):
+    """Parts of a linear layer's output, each with rows at multiples of 16 values: the kernels read such rows 16 bytes at a time."""
+    if not is_plain_linear(module):
+        return module(tokens).split(sizes, dim=-1)
+    padding = -sum(sizes) % 16
+    weight, bias = F.pad(module.weight, (0, 0, 0, padding)), module.bias
+    padded = F.linear(tokens, weight, None if bias is None else F.pad(bias, (0, padding)))
+    return padded.split([*sizes, padding], dim=-1)[:-1]
+
+
 TRITON = FocalImplementation(
     name="triton",
     supports=_supports,
     prefers=_prefers,
     modulation=triton_focal_modulation,
+    projection=_projection,
 )

@@ -30,7 +30,19 @@ if triton is not None:
 
     @triton.jit
     def _gelu(x):
-        return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
+        """Exact GELU, x * Phi(x), with erf after Abramowitz and Stegun 7.1.26 (error below 1.5e-7): it has no branches."""
+        magnitude = tl.abs(x) * 0.7071067811865476
+        t = 1.0 / (1.0 + 0.3275911 * magnitude)
+        polynomial = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+        beyond = 0.5 * polynomial * tl.exp(-magnitude * magnitude)  # Phi(-|x|)
+        return x * tl.where(x < 0, beyond, 1.0 - beyond)
+
+    @triton.jit
+    def _add_product(total, a, b, PRECISION: tl.constexpr, INTERPRETER: tl.constexpr):
+        if INTERPRETER:  # which takes the bits of a bfloat16 for an integer in products
+            a = a.to(tl.float32)
+            b = b.to(tl.float32)
+        return tl.dot(a, b, total, input_precision=PRECISION)
 
     @triton.jit
     def _temporal_convolution(
@@ -73,10 +85,7 @@ if triton is not None:
                 mask=(n < channels)[None, :] & (k < channels)[:, None],
                 other=0.0,
             )
-            if INTERPRETER:  # which takes the bits of a bfloat16 for an integer in products
-                x = x.to(tl.float32)
-                w = w.to(tl.float32)
-            total = tl.dot(x, w, total, input_precision=PRECISION)
+            total = _add_product(total, x, w, PRECISION, INTERPRETER)
         return _gelu(total)
 
     @triton.jit
@@ -110,6 +119,8 @@ if triton is not None:
         site = (tl.program_id(0) % tiles) * TILE + row % TILE
         here = (step < STEPS) & (site < sites)
         place = step * sites + site  # of a row within its clip
+        # rows of the same site: a product with this sums over time, where rows of all steps already are
+        alike = ((row % TILE)[:, None] == (row % TILE)[None, :]) & (step < STEPS)[None, :]
         first = clip * STEPS * sites
         gates += first * gates_stride
         output += first * channels
@@ -142,21 +153,16 @@ if triton is not None:
                 source, source_stride, weights, step, site, here, n, sites, channels,
                 WINDOW + 2 * (LEVELS - 1), STEPS, ROWS, BLOCK_N, BLOCK_K, PRECISION, INTERPRETER,
             )  # fmt: skip
-            over_time = tl.reshape(tl.where(inside, last, 0.0), (STEP_ROWS, TILE, BLOCK_N))
-            always = _gelu(tl.sum(over_time, axis=0) / STEPS)
-            always = tl.reshape(tl.broadcast_to(always[None, :, :], (STEP_ROWS, TILE, BLOCK_N)), (ROWS, BLOCK_N))
+            rounded = tl.where(inside, last, 0.0).to(output.dtype.element_ty)
+            over_time = tl.zeros((ROWS, BLOCK_N), dtype=tl.float32)
+            over_time = _add_product(over_time, alike.to(tl.float32).to(rounded.dtype), rounded, "tf32x3", INTERPRETER)
+            always = _gelu(over_time / STEPS)
             gathered = always * _gate(gates, place, gates_stride, LEVELS, here)
             gathered += last * _gate(gates, place, gates_stride, LEVELS - 1, here)
-            for level in tl.static_range(LEVELS - 1):
-                wider = tl.load(
-                    scratch
-                    + (level * clips * STEPS * sites + first) * channels
-                    + place[:, None] * channels
-                    + n[None, :],
-                    mask=inside,
-                    other=0.0,
-                )
-                gathered += wider.to(tl.float32) * _gate(gates, place, gates_stride, level, here)
+            gathered = _add_stored(
+                gathered, scratch, gates, place, n, first, clips * STEPS * sites, channels,
+                gates_stride, here, LEVELS - 1,
+            )  # fmt: skip
             tl.store(
                 output + place[:, None] * channels + n[None, :], gathered.to(output.dtype.element_ty), mask=inside
             )
@@ -165,6 +171,20 @@ if triton is not None:
     def _gate(gates, place, stride, level, here):
         """One gate per row, as a column."""
         return tl.load(gates + place * stride + level, mask=here, other=0.0).to(tl.float32)[:, None]
+
+    @triton.jit
+    def _add_stored(
+        gathered, scratch, gates, place, c, first, rows, channels, gates_stride, here, LEVELS: tl.constexpr
+    ):
+        """Adds the first levels, which lie in `scratch` one after the other, each times its gate."""
+        for level in tl.static_range(LEVELS):
+            wider = tl.load(
+                scratch + (level * rows + first) * channels + place[:, None] * channels + c[None, :],
+                mask=here[:, None] & (c < channels)[None, :],
+                other=0.0,
+            )
+            gathered += wider.to(tl.float32) * _gate(gates, place, gates_stride, level, here)
+        return gathered
 
     @triton.jit
     def _spatial_level(
@@ -253,13 +273,9 @@ if triton is not None:
             site = start + tl.arange(0, BLOCK_S)
             inside = (site < sites)[:, None] & (c < channels)[None, :]
             gathered = everywhere[None, :] * _gate(gates, site, gates_stride, LEVELS, site < sites)
-            for level in tl.static_range(LEVELS):
-                wider = tl.load(
-                    scratch + (level * frames * sites + first) * channels + site[:, None] * channels + c[None, :],
-                    mask=inside,
-                    other=0.0,
-                )
-                gathered += wider.to(tl.float32) * _gate(gates, site, gates_stride, level, site < sites)
+            gathered = _add_stored(
+                gathered, scratch, gates, site, c, first, frames * sites, channels, gates_stride, site < sites, LEVELS
+            )
             tl.store(output + site[:, None] * channels + c[None, :], gathered.to(output.dtype.element_ty), mask=inside)
 
     # with TRITON_INTERPRET=1 the decorator gives functions that run on any device, slowly

@@ -105,7 +105,7 @@ def launch_spatial(context, gates, kernels):
             gates_stride,
             LEVELS=levels,
             WINDOW=kernels[0].shape[-1],
-            BLOCK_S=64,
+            BLOCK_S=32,
             BLOCK_C=block_c,
             num_warps=4,
         )
@@ -142,13 +142,14 @@ def _block(channels, widest):
 
 
 def _precision(dtype):
-    """How float32 numbers are multiplied: as torch is told to in convolutions, which these are."""
-    if dtype != torch.float32 or INTERPRETED:
-        return "ieee"
+    """How the matrix units multiply float32 numbers: rounded to TF32 where torch may do so in convolutions, else in three parts."""
+    if dtype != torch.float32:
+        return "tf32"  # means nothing for other types; one value, so that a kernel is compiled once
     try:
-        return "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
-    except RuntimeError:  # torch refuses to say after the newer, finer settings were used
-        return "tf32" if torch.backends.cudnn.conv.fp32_precision == "tf32" else "ieee"
+        allowed = torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # torch refuses to say after its newer, finer settings were used
+        allowed = torch.backends.cudnn.conv.fp32_precision == "tf32"
+    return "tf32" if allowed else "tf32x3"
 
 
 def _processors(device):

@@ -4,6 +4,7 @@
 
 import torch
 from torch import nn
+from torch.nn.modules import module as nn_module
 
 
 def linear_drop_path_rates(last_rate, num_blocks):
@@ -12,6 +13,21 @@ def linear_drop_path_rates(last_rate, num_blocks):
     Plain arithmetic on purpose: models are built on the meta device, where a tensor has no values to read.
     """
     return [last_rate * index / max(num_blocks - 1, 1) for index in range(num_blocks)]
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def is_plain_linear(module):
+    """Whether calling the module is a product with its weight and nothing else: no adapter, hook or replaced forward."""
+    return (
+        type(module) is nn.Linear
+        and "forward" not in vars(module)
+        and not any(getattr(module, name) for name in _HOOKS)
+        and not (nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks)
+        and not (nn_module._global_backward_hooks or nn_module._global_backward_pre_hooks)
+        and type(module.weight) is nn.Parameter
+    )
 
 
 class FrameDropPath(nn.Module):
