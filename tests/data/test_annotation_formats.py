@@ -83,6 +83,12 @@ def test_kinetics_missing_videos_are_an_error_unless_skipped(kinetics, videos):
     assert len(load_video_dataset(kinetics, split="train", root=videos, missing="keep")) == 3
 
 
+def test_only_the_videos_of_the_split_asked_for_have_to_exist(kinetics, videos):
+    loaded = load_video_dataset(kinetics, split="validation", root=videos)
+    assert names_of(loaded) == ["0wR5jVB-WPk.mkv"]
+    assert label_names(loaded) == ["abseiling", "massaging person's head", "zumba"]
+
+
 def test_one_kinetics_file_and_a_held_out_test_set(kinetics, videos):
     (one,) = load_video_dataset(kinetics / "validate.csv", split="validation", root=videos)
     assert one["youtube_id"] == "0wR5jVB-WPk"

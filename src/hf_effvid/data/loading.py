@@ -109,8 +109,11 @@ def load_video_dataset(
         loaded = load_with_datasets(source, split, streaming, load_kwargs)
         return name_splits(normalize_columns(loaded, **columns, **labels), _name_of(source), wanted)
     rows = _select_splits(rows, wanted, source)
-    rows = _check_files(rows, missing, source)
-    datasets = _build(rows, class_names, bool(multi_label) or any(len(row.labels) != 1 for row in rows), source)
+    # The classes are those of all splits, and of videos that are missing too; files only matter in the split asked for.
+    names = _class_order(rows, class_names, source)
+    several = bool(multi_label) or any(len(row.labels) != 1 for row in rows)
+    rows = _check_files([row for row in rows if wanted in (None, row.split)], missing, source)
+    datasets = _build(rows, names, several)
     if streaming:
         datasets = {name: ds.to_iterable_dataset(num_shards=min(num_shards, len(ds))) for name, ds in datasets.items()}
     return _pick(name_splits(_as_dict(datasets, streaming), _name_of(source)), wanted, source)
@@ -296,10 +299,9 @@ def _class_order(rows: list[ClipRow], class_names, source) -> list[str]:
     return sorted(used)
 
 
-def _build(rows: list[ClipRow], class_names, multi_label: bool, source) -> dict:
+def _build(rows: list[ClipRow], names: list[str], multi_label: bool) -> dict:
     from datasets import ClassLabel, Dataset, Features, List, Value, Video
 
-    names = _class_order(rows, class_names, source)
     number = {name: i for i, name in enumerate(names)}
     if not all(label in number for row in rows for label in row.labels):
         number = {str(i): i for i in range(len(names))}  # the list has numbers, `class_names` gives them names
