@@ -15,6 +15,7 @@ HUB_FOLDER = PACKAGE / "models"
 LAYERS = {
     "version": 0,
     "chart_text": 0,
+    "host_loading": 1,
     "models": 1,
     "auto": 2,
     "host_processing": 2,

@@ -10,6 +10,7 @@ from transformers import AutoImageProcessor, AutoVideoProcessor
 from transformers.image_utils import SizeDict
 from transformers.utils import logging
 
+from .host_loading import one_line_errors
 from .models.video_processing_effvid import EffVidVideoProcessor, crop_frames
 
 
@@ -64,13 +65,21 @@ def load_processor(name, **options):
         options: passed to `from_pretrained` (`revision`, `trust_remote_code`, ...).
 
     Raises:
-        OSError, ValueError, KeyError, ImportError: there is neither.
+        CheckpointNotFound: there is no such checkpoint.
+        OSError, ValueError, KeyError, ImportError: it holds neither.
     """
-    try:
-        return AutoVideoProcessor.from_pretrained(name, **options)
-    except NO_PROCESSOR as error:
-        logger.info(f"No video processor in {name} ({error}): trying its image processor.")
-        return AutoImageProcessor.from_pretrained(name, **options)
+    options.setdefault("trust_remote_code", False)
+    with one_line_errors(name, **options):
+        try:
+            return AutoVideoProcessor.from_pretrained(name, **options)
+        except NO_PROCESSOR as error:
+            logger.info(f"No video processor in {name} ({error}): trying its image processor.")
+        try:
+            return AutoImageProcessor.from_pretrained(name, **options)
+        except OSError as error:
+            raise OSError(
+                f"{str(name)!r} holds neither a video processor nor an image processor: pass one."
+            ) from error
 
 
 def holds_recipe(processor):

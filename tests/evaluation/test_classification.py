@@ -4,7 +4,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from transformers import VideoMAEImageProcessor, VideoMAEVideoProcessor
+from peft import LoraConfig, get_peft_model
+from transformers import VideoMAEForVideoClassification, VideoMAEImageProcessor, VideoMAEVideoProcessor
 
 from hf_effvid.data.loading import load_video_dataset
 from hf_effvid.evaluation.classification import NothingEvaluatedError, evaluate_classifier
@@ -258,6 +259,21 @@ def test_a_checkpoint_folder_brings_its_recipe(model, processor, dataset, tmp_pa
     report = evaluate_classifier(tmp_path / "my-model", dataset, progress=False, max_videos=2)
     assert report.model_name == "my-model" and report.predictions[0].num_views == 6
     np.testing.assert_allclose(report.scores, by_hand(model, processor, dataset.select(range(2))), atol=1e-5)
+
+
+def test_an_adapter_is_called_by_its_own_name(model, processor, dataset, tmp_path):
+    model.save_pretrained(tmp_path / "base")
+    model = VideoMAEForVideoClassification.from_pretrained(tmp_path / "base")
+    lora = LoraConfig(r=2, target_modules=["query", "value"], modules_to_save=["classifier"], init_lora_weights=False)
+    adapter = get_peft_model(model, lora)
+    adapter.save_pretrained(tmp_path / "my-adapter")
+    processor.save_pretrained(tmp_path / "my-adapter")
+    in_memory = evaluate_classifier(adapter, dataset, processor, progress=False)
+    from_folder = evaluate_classifier(tmp_path / "my-adapter", dataset, progress=False)
+    assert (in_memory.model_name, from_folder.model_name) == ("base with an adapter", "my-adapter")
+    np.testing.assert_allclose(from_folder.scores, in_memory.scores, atol=1e-6)
+    base = evaluate_classifier(tmp_path / "base", dataset, processor, progress=False)
+    assert base.model_name == "base" and not np.allclose(base.scores, in_memory.scores, atol=1e-3)
 
 
 def test_multi_label(processor, dataset):

@@ -12,7 +12,7 @@ from .classification_report import ClassificationReport
 from .clips import FRAME_ORDERS, RowLoader, describe_source, load_videos, score_views
 from .cost import model_cost
 from .labels import LabelMap
-from .opening import evaluation_identity, evaluation_mode, load_classifier, open_rows, short_name
+from .opening import evaluation_identity, evaluation_mode, load_classifier, model_name, open_rows
 from .prediction_log import PredictionLog, PredictionLogError, VideoPrediction
 from .protocol import describe_protocol
 from .provenance import current_provenance
@@ -43,12 +43,13 @@ def evaluate_classifier(
     frame_order: str = "natural",
     seed: int | None = None,
     command: str | None = None,
+    trust_remote_code: bool = False,
     progress: bool = True,
 ) -> ClassificationReport:
     """Top-1, top-5, per-class accuracy and confusion of a video classifier, or mAP and F1 of a multi-label one.
 
     Args:
-        model: a video classifier, or a folder or Hub id of one.
+        model: a video classifier (also wrapped by PEFT), or a folder or Hub id of one or of an adapter.
         dataset: rows with a video and a label: a `datasets` split (map-style or streaming) as `load_video_dataset` gives
             it, or a list of dicts. Class names, where the split has them, are matched to the model's by name. Values in
             columns `start` and `end` (seconds) limit a row to a part of its file.
@@ -67,23 +68,22 @@ def evaluate_classifier(
             shuffling depends on the video's row alone.
         seed: recorded as the seed of the run that trained the model; evaluation itself is deterministic.
         command: recorded as the command; default: this process's command line.
+        trust_remote_code: run model code that comes with a checkpoint; installed architectures never need it.
         progress: show a progress bar.
 
     Returns:
         The report; `to_result_entry()` gives it in the one results format.
 
     Raises:
+        CheckpointNotFound, RemoteCodeNeeded: the model cannot be opened.
         LabelMismatchError: the labels do not fit the model.
         NothingEvaluatedError: no video could be evaluated.
         VideoError: an unreadable video under `on_error="raise"`.
         TypeError, ValueError: an argument of the wrong kind.
     """
-    _check_arguments(dataset, on_error, frame_order)
     counts = {"batch_size": batch_size, "num_clips": num_clips, "num_crops": num_crops, "max_videos": max_videos}
-    for name, count in counts.items():
-        if count is not None:
-            check_count(name, count)
-    model, processor = load_classifier(model, processor)
+    _check_arguments(dataset, on_error, frame_order, counts)
+    model, processor = load_classifier(model, processor, trust_remote_code)
     rows, class_names = open_rows(dataset, video_column, label_column)
     dataset_name = dataset_name or getattr(getattr(dataset, "info", None), "dataset_name", None) or "unnamed"
     split = str(split or getattr(dataset, "split", None) or "all")
@@ -126,7 +126,7 @@ def evaluate_classifier(
         labels=to_class.names,
         multi_label=multi_label,
         predictions=predictions,
-        model_name=short_name(getattr(model, "name_or_path", "") or type(model).__name__),
+        model_name=model_name(model),
         dataset_name=dataset_name,
         split=split,
         protocol=protocol,
@@ -137,7 +137,10 @@ def evaluate_classifier(
     )
 
 
-def _check_arguments(dataset, on_error: str, frame_order: str) -> None:
+def _check_arguments(dataset, on_error: str, frame_order: str, counts: dict) -> None:
+    for name, count in counts.items():
+        if count is not None:
+            check_count(name, count)
     if on_error not in ("record", "raise"):
         raise ValueError(f'on_error must be "record" or "raise", got {on_error!r}.')
     if frame_order not in FRAME_ORDERS:

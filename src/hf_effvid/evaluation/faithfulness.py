@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ..explanation import require_modulators
 from .clips import RowLoader, load_videos
 from .faithfulness_report import FaithfulnessReport
-from .opening import evaluation_mode, load_classifier, open_rows, short_name
+from .opening import evaluation_mode, load_classifier, model_name, open_rows
 from .protocol import describe_protocol
 from .provenance import current_provenance
 from .saliency import saliency_maps
@@ -123,7 +123,7 @@ def score_explanations(
         raise ValueError(f"explanations need at least one readable video, got none ({num_failed} could not be read).")
     protocol = describe_protocol(processor, multi_view=False)
     return FaithfulnessReport(
-        model_name=short_name(getattr(model, "name_or_path", "") or type(model).__name__),
+        model_name=model_name(model),
         dataset_name=dataset_name or "unnamed",
         split=str(split or getattr(dataset, "split", None) or "all"),
         sources=sources,

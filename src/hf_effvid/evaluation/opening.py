@@ -7,34 +7,37 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForVideoClassification
 
+from ..host_loading import is_adapter, load_video_classifier
 from ..host_processing import holds_recipe, load_processor, required_frames_per_clip
 from .stock_processor import StockProcessorAdapter
 
 
-def load_classifier(model, processor=None):
+def load_classifier(model, processor=None, trust_remote_code=False):
     """A classifier and a processor with a recipe.
 
     Args:
-        model: a classifier (also wrapped by PEFT), or a folder or Hub id.
+        model: a classifier (also wrapped by PEFT), or a folder or Hub id of one or of an adapter.
         processor: a processor, a folder or Hub id of one, or None for the one saved with the model.
+        trust_remote_code: run code that comes with the checkpoint.
 
     Returns:
         `(model, processor)`.
 
     Raises:
-        ValueError: the processor cannot be found, or the number of frames is not known.
+        CheckpointNotFound: there is no such checkpoint.
+        RemoteCodeNeeded: it needs its own code.
+        ValueError: the processor is not given, or the number of frames is not known.
     """
     if isinstance(model, (str, os.PathLike)):
         processor = processor if processor is not None else os.fspath(model)
-        model = AutoModelForVideoClassification.from_pretrained(os.fspath(model))
+        model = load_video_classifier(model, trust_remote_code)
     if processor is None:
         processor = getattr(model, "name_or_path", None)
         if not processor:
             raise ValueError("the model was not loaded from a checkpoint: pass its processor as well.")
     if isinstance(processor, (str, os.PathLike)):
-        processor = load_processor(os.fspath(processor))
+        processor = load_processor(os.fspath(processor), trust_remote_code=trust_remote_code)
     if holds_recipe(processor):
         return model, processor
     return model, StockProcessorAdapter(processor, required_frames_per_clip(model.config))
@@ -114,6 +117,15 @@ def evaluation_identity(model, protocol: dict, rows, dataset_name: str, split: s
     }
 
 
+def model_name(model) -> str:
+    """What a model is called in tables: the last part of the path or Hub id it was loaded from, else its class.
+
+    An adapter that was not loaded by this package does not know its own name, and PEFT answers with that of its base.
+    """
+    name = short_name(getattr(model, "name_or_path", "")) or type(model).__name__
+    return f"{name} with an adapter" if is_adapter(model) and "name_or_path" not in vars(model) else name
+
+
 def short_name(name_or_path: str) -> str:
-    """The last part of a path or Hub id, which is what the model is called in tables."""
+    """The last part of a path or Hub id."""
     return Path(name_or_path).name or str(name_or_path)

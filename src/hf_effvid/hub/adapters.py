@@ -7,24 +7,6 @@ from .card_info import CardError, check_hub_id
 from .stage_files import StageError
 
 
-def is_adapter(model) -> bool:
-    """Whether a model is a PEFT model around one of transformers."""
-    return hasattr(model, "peft_config") and hasattr(model, "get_base_model")
-
-
-def load_adapter(folder: str):
-    """The PEFT model of an adapter folder, around the base model that its configuration names.
-
-    Args:
-        folder: holds `adapter_config.json`.
-    """
-    from peft import PeftConfig, PeftModel
-    from transformers import AutoModelForVideoClassification
-
-    base = PeftConfig.from_pretrained(folder).base_model_name_or_path
-    return PeftModel.from_pretrained(AutoModelForVideoClassification.from_pretrained(base), folder)
-
-
 def save_adapter(model, folder: Path, base_model: str | None) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors` for others to use.
 

@@ -11,7 +11,9 @@ import yaml
 from ..auto import complete_auto_map
 from ..evaluation.cost import model_cost
 from ..evaluation.results import ResultEntry, ResultsFile
-from .adapters import is_adapter, load_adapter, save_adapter
+from ..host_loading import is_adapter, load_video_classifier
+from ..host_processing import load_processor, takes_videos
+from .adapters import save_adapter
 from .card_check import card_problems
 from .card_info import CardError, CardInfo
 from .model_card import render_model_card
@@ -30,6 +32,7 @@ def stage_checkpoint(
     chart: str | os.PathLike | None = None,
     overwrite: bool = False,
     reference: bool = True,
+    trust_remote_code: bool = False,
     max_shard_size: str | int = "5GB",
 ) -> Path:
     """Writes a checkpoint folder that loads anywhere, with this package or without it.
@@ -50,12 +53,14 @@ def stage_checkpoint(
         chart: PNG of accuracy against time (`effvid bench --chart`), which the card shows.
         overwrite: replace the folder when it already holds a staged checkpoint.
         reference: record reference logits.
+        trust_remote_code: run model code that comes with the checkpoint; installed architectures never need it.
         max_shard_size: size above which weights are split.
 
     Returns:
         The folder.
 
     Raises:
+        CheckpointNotFound, RemoteCodeNeeded: the model cannot be opened.
         StageError: the folder exists, or what would be published is not publishable; lists every reason.
         CardError: the card's fields do not fit.
         ResultsError: the results are not in the format.
@@ -64,7 +69,7 @@ def stage_checkpoint(
     _check_target(folder, overwrite)
     entries = load_results(results)
     info, finished_card = _card_parts(card)
-    model, processor = load_checkpoint(model_or_path, processor)
+    model, processor = load_checkpoint(model_or_path, processor, trust_remote_code)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # a neighbour of the target, so that the last step is one rename on the same file system
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -107,26 +112,25 @@ def stage_checkpoint(
     return folder
 
 
-def load_checkpoint(model_or_path, processor=None):
+def load_checkpoint(model_or_path, processor=None, trust_remote_code=False):
     """A model (full or PEFT) and its processor, each given or loaded from where the model is.
 
     Args:
         model_or_path: a model, or a folder or Hub id.
         processor: a processor, a folder or Hub id of one, or None.
+        trust_remote_code: run code that comes with the checkpoint.
 
     Returns:
         `(model, processor)`.
 
     Raises:
-        StageError: there is no processor to find.
+        CheckpointNotFound, RemoteCodeNeeded: the model cannot be opened.
+        StageError: there is no video processor to find.
     """
-    from transformers import AutoModelForVideoClassification, AutoVideoProcessor
-
     source = model_or_path
     if isinstance(source, (str, os.PathLike)):
         source = os.fspath(source)
-        has_adapter = (Path(source) / "adapter_config.json").is_file()
-        model = load_adapter(source) if has_adapter else AutoModelForVideoClassification.from_pretrained(source)
+        model = load_video_classifier(source, trust_remote_code)
     else:
         model = getattr(model_or_path, "_orig_mod", model_or_path)  # torch.compile wraps; the wrapper cannot be saved
         source = getattr(model, "name_or_path", None) or None
@@ -137,12 +141,12 @@ def load_checkpoint(model_or_path, processor=None):
             raise StageError(
                 "the model was not loaded from a checkpoint: pass its processor, without it nobody can use it."
             )
-        try:
-            processor = AutoVideoProcessor.from_pretrained(source)
-        except (OSError, ValueError) as error:
+        processor = load_processor(source, trust_remote_code=trust_remote_code)
+        if not takes_videos(processor):
             raise StageError(
-                f"{source} holds no video processor ({error}): pass processor=EffVidVideoProcessor(...)."
-            ) from error
+                f"{source} holds no video processor, only a {type(processor).__name__}: pass "
+                "processor=with_recipe(load_processor(...), model.config), or another video processor."
+            )
     return model, processor
 
 

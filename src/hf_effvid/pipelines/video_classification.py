@@ -14,9 +14,10 @@ from functools import partial
 
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoModelForVideoClassification, Pipeline
+from transformers import Pipeline
 from transformers.utils import logging
 
+from ..host_loading import is_adapter, load_video_classifier
 from ..host_processing import frame_size, frames_per_clip, load_processor, takes_videos
 from ..models.clip_sampling import check_count
 from ..models.video_errors import VideoTooShort
@@ -103,7 +104,9 @@ class VideoClassificationPipeline(Pipeline):
             loading = dict(model_kwargs or {})
             if video_processor is None and image_processor is None:
                 video_processor, image_processor = load_processors(model, loading)
-            model = AutoModelForVideoClassification.from_pretrained(model, **loading)
+            model = load_video_classifier(model, **loading)
+        if is_adapter(model):
+            model = model.merge_and_unload()  # a plain model is as fast as its base
         if video_processor is None and image_processor is None:
             raise ValueError(
                 "A video classification pipeline needs the model's video processor or image processor, got neither: pass "

@@ -21,6 +21,7 @@ from ..data import (
     labels_forbid_flips,
 )
 from ..data import is_multi_label as has_several_labels
+from ..host_loading import save_head
 from . import checkpointing
 from .arguments import EffVidTrainingArguments
 from .class_balance import class_weights, label_matrix, log_prior, sampling_weights
@@ -291,6 +292,7 @@ def _save(trainer):
         if adapter_dir is not None:
             model.save_pretrained(str(adapter_dir))
             processor.save_pretrained(str(adapter_dir))
+            save_head(model.config, adapter_dir)
             model = merge_lora(model)
         save_classifier(model, processor, str(model_dir))
     trainer.accelerator.wait_for_everyone()

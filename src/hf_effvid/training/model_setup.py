@@ -12,6 +12,7 @@ from transformers import (
 
 from ..auto import complete_auto_map, find_architecture, register
 from ..convert import video_from_image_focalnet
+from ..host_loading import ADAPTER_CONFIG, one_line_errors
 from ..host_processing import frame_size, holds_recipe, load_processor, required_frames_per_clip, with_recipe
 from ..models.video_processing_effvid import EffVidVideoProcessor
 from .lora import head_modules
@@ -37,7 +38,8 @@ def open_classifier(model, class_names, multi_label=False, seed=0, trust_remote_
         trust_remote_code: run model code that comes with a checkpoint and is not in transformers or this package.
 
     Raises:
-        ValueError: a model of another number of classes, or an unknown preset.
+        CheckpointNotFound, RemoteCodeNeeded: the model cannot be opened.
+        ValueError: a model of another number of classes, an adapter, or an unknown preset.
     """
     register()
     labels = {
@@ -65,10 +67,13 @@ def open_classifier(model, class_names, multi_label=False, seed=0, trust_remote_
         _set_labels(model, labels)
         return AutoModelForVideoClassification.from_config(model, trust_remote_code=trust_remote_code)
     model = os.fspath(model)
-    before = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
-    opened = AutoModelForVideoClassification.from_pretrained(
-        model, ignore_mismatched_sizes=True, trust_remote_code=trust_remote_code, **labels
-    )
+    if os.path.isfile(os.path.join(model, ADAPTER_CONFIG)):
+        raise ValueError(f"{model!r} is an adapter: train on from its merged model, or from its base.")
+    with one_line_errors(model):
+        before = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+        opened = AutoModelForVideoClassification.from_pretrained(
+            model, ignore_mismatched_sizes=True, trust_remote_code=trust_remote_code, **labels
+        )
     _set_labels(opened.config, labels)
     known = [before.id2label[index] for index in sorted(before.id2label)]
     if known != list(class_names):
