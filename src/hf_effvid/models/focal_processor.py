@@ -97,8 +97,6 @@ class ProcessorFocal:
             context.reshape(batch * steps, height, width, channels),
             gates.reshape(batch * steps, height, width, -1),
             kernels,
-            paddings=[(kernel.shape[-1] // 2,) * 2 for kernel in kernels],
-            groups=channels,
             mean_over=(1, 2),
             divisor=divisor,
         )
@@ -111,20 +109,17 @@ class ProcessorFocal:
             context.reshape(batch, steps, height * width, channels),
             gates.reshape(batch, steps, height * width, -1),
             [kernel[..., None] for kernel in kernels],
-            paddings=[(kernel.shape[-1] // 2, 0) for kernel in kernels],
-            groups=1,
             mean_over=(1,),
             divisor=divisor,
         )
         return gathered.reshape(batch, steps, height, width, channels)
 
-    def _gated_sum(self, context, gates, kernels, paddings, groups, mean_over, divisor):
+    def _gated_sum(self, context, gates, kernels, mean_over, divisor):
         """Levels of maps (N, H, W, C), each times its gate of (N, H, W, L + 1), summed in order."""
         grad = _wants_grad(context, gates, *kernels)
         total = None
-        for level, (kernel, padding) in enumerate(zip(kernels, paddings, strict=True)):
-            maps = context.permute(0, 3, 1, 2)
-            wider = self.library.convolution_gelu(maps, kernel, padding, groups, grad).permute(0, 2, 3, 1)
+        for level, kernel in enumerate(kernels):
+            wider = self.library.convolution_gelu(context, kernel, grad)
             if level > 0:  # what the convolution has read is not needed any more and holds the sum
                 total = _add_gated(total, context, gates[..., level - 1 : level], grad)
             context = wider

@@ -3,14 +3,17 @@
 """Linear layers and convolutions on the processor, in the two libraries that PyTorch has for them.
 
 `F.linear` in float32 goes to the BLAS that PyTorch was built with (MKL), convolutions go to oneDNN, and on some processors one of
-the two runs at less than half of the other's speed. `OneDnn` has oneDNN do the linear layers too: as 1x1 convolutions where
-gradients are wanted, else by the operators of PyTorch's own compiler, which also take an exact GELU or a product along.
+the two runs at less than half of the other's speed. `OneDnn` has oneDNN do the linear layers too, with the operators of PyTorch's
+own compiler, which also take an exact GELU or a product along.
 
-Everything is channels-last and rounds differently from the other library, no more.
+Everything is channels-last and rounds differently from the other library, no more. The last argument of each function says
+whether gradients are wanted; without them results may be changed in place.
 """
 
 import torch
 from torch.nn import functional as F
+
+from .processor_autograd import OneDnnLinear, OneDnnTemporalConvolution, onednn_linear
 
 
 class Plain:
@@ -24,8 +27,7 @@ class Plain:
     @staticmethod
     def linear_gelu(tokens, weight, bias, grad):
         """The same with an exact GELU on it."""
-        hidden = F.linear(tokens, weight, bias)
-        return F.gelu(hidden) if grad else torch.ops.aten.gelu_(hidden)
+        return _gelu(F.linear(tokens, weight, bias), grad)
 
     @staticmethod
     def linear_times(tokens, weight, bias, factor, grad):
@@ -34,10 +36,12 @@ class Plain:
         return result * factor if grad else result.mul_(factor)
 
     @staticmethod
-    def convolution_gelu(maps, kernel, padding, groups, grad):
-        """GELU of a 2-D convolution without bias over maps (N, C, H, W) that lie channels-last in memory."""
-        result = F.conv2d(maps, kernel, padding=padding, groups=groups)
-        return F.gelu(result) if grad else torch.ops.aten.gelu_(result)
+    def convolution_gelu(maps, kernel, grad):
+        """GELU of a convolution over maps (N, H, W, C): zeros outside, the same shape out.
+
+        `kernel` is a 2-D one, dense (C, C, k1, k2) or depthwise (C, 1, k1, k2), of odd sizes.
+        """
+        return _gelu(F.conv2d(maps.permute(0, 3, 1, 2), kernel, **_geometry(maps, kernel)).permute(0, 2, 3, 1), grad)
 
 
 class OneDnn:
@@ -45,42 +49,54 @@ class OneDnn:
 
     @staticmethod
     def linear(tokens, weight, bias, grad):
-        if grad:
-            return _linear_as_convolution(tokens, weight, bias)
-        return torch.ops.mkldnn._linear_pointwise.default(tokens, weight, bias, "none", [], "none")
+        if not grad:
+            return onednn_linear(tokens, weight, bias)
+        # other types than float32 are in oneDNN already, and sums of gradients would be rounded to them
+        linear = OneDnnLinear.apply if tokens.dtype == torch.float32 else F.linear
+        return linear(tokens, weight, bias)
 
     @staticmethod
     def linear_gelu(tokens, weight, bias, grad):
         if grad:
-            return F.gelu(_linear_as_convolution(tokens, weight, bias))
+            return F.gelu(OneDnn.linear(tokens, weight, bias, grad))
         return torch.ops.mkldnn._linear_pointwise.default(tokens, weight, bias, "gelu", [], "none")
 
     @staticmethod
     def linear_times(tokens, weight, bias, factor, grad):
         if grad:
-            return _linear_as_convolution(tokens, weight, bias) * factor
+            return OneDnn.linear(tokens, weight, bias, grad) * factor
         return torch.ops.mkldnn._linear_pointwise.binary(tokens, factor, weight, bias, "mul")
 
     @staticmethod
-    def convolution_gelu(maps, kernel, padding, groups, grad):
+    def convolution_gelu(maps, kernel, grad):
         if grad:
-            return F.gelu(F.conv2d(maps, kernel, padding=padding, groups=groups))
-        return torch.ops.mkldnn._convolution_pointwise.default(
-            maps, kernel, None, padding, (1, 1), (1, 1), groups, "gelu", [], "none"
+            along_time = kernel.shape[3] == 1 and kernel.shape[1] == maps.shape[3]
+            if along_time and maps.dtype == torch.float32:
+                return F.gelu(OneDnnTemporalConvolution.apply(maps, kernel))
+            return Plain.convolution_gelu(maps, kernel, grad)
+        where = _geometry(maps, kernel)
+        wider = torch.ops.mkldnn._convolution_pointwise.default(
+            maps.permute(0, 3, 1, 2),
+            kernel,
+            None,
+            where["padding"],
+            (1, 1),
+            (1, 1),
+            where["groups"],
+            "gelu",
+            [],
+            "none",
         )
+        return wider.permute(0, 2, 3, 1)
 
 
-def _linear_as_convolution(tokens, weight, bias):
-    """A linear layer as a 1x1 convolution over channels-last maps, with all of autograd.
+def _gelu(values, grad):
+    return F.gelu(values) if grad else torch.ops.aten.gelu_(values)
 
-    With one thread PyTorch gives 1x1 convolutions of fewer than 16 maps to its BLAS, so there are 16 or more.
-    """
-    channels = tokens.shape[-1]
-    rows = tokens.numel() // channels
-    maps = next((count for count in range(min(16, rows), rows) if rows % count == 0), rows)
-    folded = tokens.reshape(maps, 1, rows // maps, channels).permute(0, 3, 1, 2)
-    result = F.conv2d(folded, weight[:, :, None, None], bias)
-    return result.permute(0, 2, 3, 1).reshape(*tokens.shape[:-1], weight.shape[0])
+
+def _geometry(maps, kernel):
+    sizes = kernel.shape[2:]
+    return {"padding": tuple(size // 2 for size in sizes), "groups": maps.shape[3] // kernel.shape[1]}
 
 
 def onednn_can(dtype):
