@@ -9,6 +9,7 @@ from PIL import Image
 
 from hf_effvid import EffVidVideoProcessor, probe_video, read_video
 from hf_effvid.explanation import explain_clip
+from hf_effvid.explanation.contact_sheet import plot_contact_sheet
 from hf_effvid.explanation.heat import HEAT_COLOURS, lay_over, scale_of, step_of_frame
 from hf_effvid.explanation.overlay import write_overlay
 from hf_effvid.explanation.rendering import render_explanation, seen_frames
@@ -68,6 +69,22 @@ def test_the_overlay_shows_the_frames_in_order(tmp_path):
     seen = read_video(path).frames.float()
     values = seen[:, :, 80:280, 30:230].mean((1, 2, 3)).tolist()
     assert values == pytest.approx([0, 50, 100, 150, 200], abs=6)
+
+
+def test_long_titles_and_slow_clips_are_cut_down(tmp_path):
+    title = "a very long label " * 40
+    path = write_overlay(
+        tmp_path / "o.mp4", FRAMES, {"map": torch.ones(4, 2, 3)}, title=title, seconds=[0.0, 9e2, 1.8e3, 2.7e3]
+    )
+    info = probe_video(path)
+    assert (info.num_frames, info.fps) == (4, 2.0)
+    # white where the title has to end
+    assert read_video(path).frames[0, :, 6:28, -9:].float().min() > 200
+    short, long = (tmp_path / f"{name}.png" for name in ("short", "long"))
+    explanation = explain_clip(tiny(), torch.randn(1, 4, 3, 32, 48))
+    for picture, text in ((short, "short"), (long, title)):
+        plot_contact_sheet(picture, FRAMES, explanation, title=text)
+    assert Image.open(short).size == Image.open(long).size
 
 
 @pytest.mark.parametrize("change", [{}, {"do_normalize": False}, {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}])

@@ -1,5 +1,6 @@
 """Explanations as pictures: a contact sheet of frames, maps and weights, and a sheet of the gate maps of one block."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,11 @@ def plot_contact_sheet(path, frames, explanation, *, title="", seconds=None):
     height, width = (1.3 * side / max(frames.shape[-2:]) for side in frames.shape[-2:])
     figure = _figure(width * len(columns) + 2.1, height * len(rows) + 2.5, title)
     pictures, charts = figure.subfigures(2, 1, height_ratios=[height * len(rows) + 0.3, 1.9])
-    axes = pictures.subplots(len(rows), len(columns), squeeze=False)
-    for (name, images), row in zip(rows.items(), axes, strict=True):
-        for axis, column in zip(row, columns, strict=True):
-            axis.imshow(images[column], interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-            if name == "frames":
-                axis.set_title(_time_label(column, seconds), fontsize=8)
-        row[0].set_ylabel(name.replace(" ", "\n"), fontsize=9)
+    axes = pictures.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for (name, images), axis in zip(rows.items(), axes, strict=True):
+        axis.imshow(_strip(images[columns], fill=255), interpolation="nearest")
+        _label_row(axis, name.replace(" ", "\n"), size=9)
+    _label_columns(axes[0], columns, frames.shape[-1], seconds)
     _colour_bar(pictures, axes, scale)
     _draw_charts(charts, explanation)
     return _save(figure, path)
@@ -65,20 +63,18 @@ def plot_gates(path, frames, explanation, *, title="", seconds=None):
     }
     largest = max(max(np.abs(one).max() for one in levels.values()), 1e-12)
     columns = _columns(len(frames))
-    steps = step_of_frame(len(frames), len(explanation.spatial))
+    steps = np.array(step_of_frame(len(frames), len(explanation.spatial)))[columns]
     height, width = (1.1 * side / max(frames.shape[-2:]) for side in frames.shape[-2:])
     figure = _figure(width * len(columns) + 2.1, height * (len(levels) + 1) + 0.8, title)
-    axes = figure.subplots(len(levels) + 1, len(columns), squeeze=False)
-    for position, column in enumerate(columns):
-        axes[0][position].imshow(frames[column].permute(1, 2, 0).numpy(), interpolation="nearest")
-        axes[0][position].set_title(_time_label(column, seconds), fontsize=8)
-        for row, of_level in enumerate(levels.values(), start=1):
-            image = axes[row][position].imshow(of_level[steps[column]], cmap="RdBu_r", vmin=-largest, vmax=largest)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    for row, name in zip(axes, ["frames", *levels], strict=True):
-        row[0].set_ylabel(name, fontsize=8)
-    figure.colorbar(image, ax=axes.ravel().tolist(), fraction=0.02, pad=0.01).set_label("gate", fontsize=8)
+    first, *others = axes = figure.subplots(len(levels) + 1, 1)
+    first.imshow(_strip(frames.permute(0, 2, 3, 1).numpy()[columns], fill=255), interpolation="nearest")
+    for axis, of_level in zip(others, levels.values(), strict=True):
+        strip = _strip(of_level[steps], fill=np.nan)
+        image = axis.imshow(strip, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
+    for axis, name in zip(axes, ["frames", *levels], strict=True):
+        _label_row(axis, name, size=8)
+    _label_columns(first, columns, frames.shape[-1], seconds)
+    figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01).set_label("gate", fontsize=8)
     return _save(figure, path)
 
 
@@ -130,9 +126,32 @@ def _columns(num_frames):
     return np.unique(np.linspace(0, num_frames - 1, min(num_frames, _MAX_COLUMNS)).round().astype(int)).tolist()
 
 
-def _time_label(column, seconds):
-    known = seconds is not None and seconds[column] is not None
-    return f"{seconds[column]:.2f} s" if known else f"frame {column + 1}"
+def _strip(images, fill):
+    """(columns, H, W, ...) side by side in one picture with gaps: many small axes take seconds to lay out."""
+    gap = np.full((images.shape[1], _gap(images.shape[2]), *images.shape[3:]), fill, dtype=images.dtype)
+    parts = [part for image in images for part in (image, gap)]
+    return np.concatenate(parts[:-1], axis=1)
+
+
+def _gap(width):
+    """Pixels between two columns."""
+    return max(width // 12, 1)
+
+
+def _label_row(axis, name, size):
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    axis.set_ylabel(name, fontsize=size)
+
+
+def _label_columns(axis, columns, width, seconds):
+    """Above every column the time at which its frame is shown, or its number."""
+    centres = [position * (width + _gap(width)) + (width - 1) / 2 for position in range(len(columns))]
+    known = seconds is not None and all(seconds[column] is not None for column in columns)
+    labels = [f"{seconds[column]:.2f} s" if known else f"frame {column + 1}" for column in columns]
+    axis.xaxis.set_ticks_position("top")
+    axis.set_xticks(centres, labels, fontsize=8)
+    axis.tick_params(axis="x", length=0)
 
 
 def _colour_bar(figure, axes, scale):
@@ -140,9 +159,7 @@ def _colour_bar(figure, axes, scale):
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     colours = LinearSegmentedColormap.from_list("heat", HEAT_COLOURS / 255)
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(*scale), colours), ax=axes.ravel().tolist(), fraction=0.02, pad=0.01
-    )
+    bar = figure.colorbar(ScalarMappable(Normalize(*scale), colours), ax=list(axes), fraction=0.02, pad=0.01)
     bar.set_label("modulator,\ntimes its mean\nover the clip", fontsize=8)
     bar.ax.tick_params(labelsize=7)
 
@@ -152,10 +169,12 @@ def _figure(width, height, title):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(max(width, 7), height), dpi=110, layout="constrained", facecolor="white")
+    width = max(width, 7)
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(plain_text(title), fontsize=11, x=0.01, ha="left")
+        # a title wider than the picture would push the layout apart
+        figure.suptitle(textwrap.fill(plain_text(title), int(13 * width)), fontsize=11, x=0.01, ha="left")
     return figure
 
 

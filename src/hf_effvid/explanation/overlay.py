@@ -12,12 +12,13 @@ from .heat import HEAT_COLOURS, lay_over, scale_of, step_of_frame
 
 
 _PANEL = 240  # pixels, about: the height that small frames are enlarged to
+_SLOWEST, _FASTEST = 2.0, 60.0  # frames per second
 _MARGIN, _HEADER, _FOOTER = 12, 58, 74
 _BACKGROUND, _INK, _FAINT, _NOW, _OTHER = "#ffffff", "#222222", "#787878", "#d55e00", "#bbbbbb"
 
 
 def write_overlay(path, frames, maps, *, title="", seconds=None, weights=None):
-    """Writes an mp4 with one picture per frame of the clip, at the clip's own pace.
+    """Writes an mp4 with one picture per frame of the clip, at the clip's own pace (2 to 60 frames per second).
 
     Args:
         path: file to write.
@@ -60,6 +61,8 @@ class _Page:
         # codecs take even sizes only
         self.size = (width + width % 2, (_HEADER + self.panel_height + _FOOTER) // 2 * 2)
         self.large, self.small = ImageFont.load_default(15), ImageFont.load_default(12)
+        while self.large.getlength(self.title) > width - 2 * _MARGIN:
+            self.title = self.title[:-2].rstrip("…") + "…"
 
     def draw(self, index, seconds):
         """The picture of one frame: (height, width, 3) uint8."""
@@ -114,7 +117,8 @@ def _enlarged_frames(frames):
 
 
 def _rate(seconds):
-    """Frames per second that show the clip at its own pace; 4 where that is not known."""
+    """Frames per second that show the clip at its own pace, within reason: 8 frames of an hour should not take an hour to watch."""
     steps = np.diff(np.asarray(seconds, dtype=float)) if seconds is not None else np.array([])
     steps = steps[np.isfinite(steps) & (steps > 1e-3)]
-    return Fraction(1 / float(np.median(steps)) if len(steps) else 4.0).limit_denominator(1001)
+    rate = 1 / float(np.median(steps)) if len(steps) else 4.0
+    return Fraction(min(max(rate, _SLOWEST), _FASTEST)).limit_denominator(1001)
