@@ -147,3 +147,89 @@ def test_nothing_is_executed(tmp_path):
     with pytest.raises(RecipeFileError):
         load_recipe(path)
     assert not marker.exists()
+
+
+# ---- files that extend others, and choices ----------------------------------------------------------------------------------
+
+BASE = """
+choose: {size: small}
+choices:
+  size:
+    small: {model: {embed_dim: 8}, training: {max_steps: 1, learning_rate: 1.0e-3}}
+    large: {model: {embed_dim: 16}, augmentation: {flip_probability: 0.25}}
+  speed:
+    fast: {training: {max_steps: 2}}
+    slow: {training: {max_steps: 9}}
+model: {model_type: video_focalnet, depths: [1, 1], focal_levels: [1, 1], focal_windows: [3, 3]}
+augmentation: recipe
+training: {max_steps: 5, report_to: none}
+"""
+CHILD = """
+extends: base.yaml
+choose: {speed: fast}
+data: {format: kinetics, missing: skip}
+validation_share: 0
+training: {weight_decay: 0.5}
+"""
+
+
+@pytest.fixture
+def child(tmp_path):
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "child.yaml").write_text(CHILD)
+    return tmp_path / "child.yaml"
+
+
+def test_choices_are_laid_over_the_files_in_their_order_and_overrides_over_everything(child):
+    recipe = load_recipe(child)
+    assert recipe.training == {"max_steps": 2, "learning_rate": 1e-3, "weight_decay": 0.5, "report_to": "none"}
+    assert recipe.build_model_source().embed_dim == 8 and recipe.build_augmentation() == "recipe"
+    assert recipe.data == {"format": "kinetics", "missing": "skip"} and recipe.validation_share == 0
+    assert recipe.choose == {"size": "small", "speed": "fast"}
+
+    # whatever their order: the choice is made first
+    recipe = load_recipe(
+        child, ["training.max_steps=7", "model.embed_dim=24", "choose.size=large", "choose.speed=slow"]
+    )
+    assert recipe.training["max_steps"] == 7 and "learning_rate" not in recipe.training
+    assert recipe.build_model_source().embed_dim == 24 and recipe.build_model_source().depths == [1, 1]
+    assert recipe.build_augmentation().flip_probability == 0.25  # fields take the place of a preset
+    assert load_recipe(child, ["choose={size: large, speed: slow}"]).training["max_steps"] == 9
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["choose.size=huge"], "choose.size: expected one of small, large, found 'huge'"),
+        (["choose={size: small}"], "choose.speed: expected one of fast, slow, found None"),
+        (["choose.colour=red"], "colour"),
+        (["choose=small"], "choose"),
+        (["data.root=/"], "root"),
+        (["data.allow_outside_root=true"], "allow_outside_root"),
+        (["validation_share=[1]"], "validation_share: expected a number"),
+    ],
+)
+def test_choices_and_data_options_that_do_not_exist(child, overrides, said):
+    with pytest.raises(RecipeFileError, match=said):
+        load_recipe(child, overrides)
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ("extends: child.yaml", "extends it"),
+        ("extends: ../child.yaml", "a file of the same folder"),
+        ("extends: /etc/passwd", "a file of the same folder"),
+        ("extends: [a.yaml]", "a file of the same folder"),
+        ("extends: ..", "a file of the same folder"),
+        ("extends: other.yaml", "there is no"),
+        ("- a list", "base.yaml: expected sections"),
+        ("choices: [a]", "choices"),
+        ("choices: {speed: [a]}", "choices.speed"),
+        ("choices: {speed: {fast: 3}}", "choices.speed"),
+    ],
+)
+def test_files_that_cannot_be_extended(child, base, said):
+    child.with_name("base.yaml").write_text(base)
+    with pytest.raises(RecipeFileError, match=said):
+        load_recipe(child)

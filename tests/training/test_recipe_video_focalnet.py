@@ -17,6 +17,7 @@ from hf_effvid.data import ClipCollator, ClipDataset, load_video_dataset
 from hf_effvid.data.annotations import AnnotationError
 from hf_effvid.data.randomness import derive_seed
 from hf_effvid.data.synthetic import make_motion_dataset
+from hf_effvid.evaluation.protocol import describe_protocol
 from hf_effvid.models.clip_sampling import sample_clips, sample_train_clip
 from hf_effvid.models.configuration_video_focalnet import PRESETS
 from hf_effvid.training import EffVidTrainingArguments
@@ -220,6 +221,10 @@ def test_twelve_test_views_in_the_stated_order(tmp_path, procedure):
     for row, (clip, crop) in zip(rows, order, strict=True):
         frames = read_video(path, indices=clip).frames
         assert torch.equal(row, processor.transform_clip(frames, crop, multi_view=True))
+    drawn = {"clip_draw": "random", "clip_seed": 0} if procedure == "faithful" else {}
+    protocol = describe_protocol(processor)
+    assert {name: protocol[name] for name in ("clip_draw", "clip_seed") if name in protocol} == drawn
+    assert not {"clip_draw", "clip_seed"} & describe_protocol(processor, multi_view=False).keys()
     # one view, as in the evaluations during training: the middles of the segments of n - 3 frames, short side 36 (256)
     (single,) = processor(path)["pixel_values"]
     frames = read_video(path, indices=[(2 * i + 1) * 45 // 16 for i in range(8)]).frames

@@ -85,17 +85,18 @@ def _read_file(file: Path, videos: VideoIndex) -> list[ClipRow]:
 def _row(record: dict, source: str, file: Path, videos: VideoIndex) -> ClipRow:
     youtube_id = record["youtube_id"].strip()
     start, end = (_second(record[name], source) for name in ("time_start", "time_end"))
-    clip = f"{youtube_id}_{start:06d}_{end:06d}"
     split = record.get("split", "").strip()
     row = ClipRow(
-        path=videos.find(clip, source=source) or videos.expected(clip),
+        path="",
         labels=[check_label(record["label"], source)],
         split=canonical_split(split) if split else split_in_name(file.stem),
         extra={"youtube_id": youtube_id},
     )
-    whole = None if videos.find(clip, source=source) else videos.find(youtube_id, source=source)
-    if whole:
-        row.path, row.start, row.end = whole, float(start), float(end)
+    clip = f"{youtube_id}_{start:06d}_{end:06d}"
+    trimmed, whole = (videos.find(name, source=source) for name in (clip, youtube_id))
+    row.path = trimmed or whole or videos.expected(clip)
+    if whole and not trimmed:
+        row.start, row.end = float(start), float(end)
     return row
 
 

@@ -36,7 +36,7 @@ def _rows(file: Path, videos: VideoIndex):
             raise AnnotationError(source, "no template", "The test set has no labels: load train or validation.")
         name = str(entry["id"])
         yield ClipRow(
-            path=videos.find(name, source=source) or videos.expected(name).removesuffix(".mp4") + ".webm",
+            path=videos.find(name, source=source) or videos.expected(name, ".webm"),
             labels=[check_label(class_of_template(entry["template"]), source)],
             split=split_in_name(file.stem),
             extra={

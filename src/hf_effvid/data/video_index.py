@@ -43,9 +43,9 @@ class VideoIndex:
             self._paths = self._list()
         return next((self._paths[name] for name in names if name in self._paths), None)
 
-    def expected(self, name: str) -> str:
+    def expected(self, name: str, suffix: str = ".mp4") -> str:
         """Where a video that was not found would be looked for first."""
-        return os.path.join(self.root, f"{name}.mp4")
+        return os.path.join(self.root, name + suffix)
 
     def _list(self) -> dict[str, str]:
         paths: dict[str, str] = {}
