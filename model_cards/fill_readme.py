@@ -14,6 +14,7 @@ A page marks the places with comments that Markdown does not show, `<!-- NAME: b
     results              every measured accuracy and every paired difference, by data set, of baselines, real videos and cards
     results of STEM      the same of model_cards/results/STEM.json alone
     speed of STEM        the times in that file
+    explanations of STEM the scores of explanations in that file
     quoted               accuracies that others published
 
 Seeds of one model, data set and variant become one row: the mean, the accuracy of each seed, and the Wilson interval of the mean over the
@@ -42,7 +43,7 @@ DIFFERENCE = "top1 difference, A minus B"
 # files whose numbers stand in the tables without a file's name; the other studies have a page of their own
 IN_FRONT = ("baselines", "real")
 
-SECTION = re.compile(r"<!-- ((?:models|results|quoted|speed)(?: of [\w.-]+)?): begin -->")
+SECTION = re.compile(r"<!-- ((?:models|results|quoted|speed|explanations)(?: of [\w.-]+)?): begin -->")
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 OUTPUT_AFTER = re.compile(r"\s*<!-- output: begin -->\n(.*?)<!-- output: end -->", re.DOTALL)
 
@@ -158,6 +159,8 @@ def with_tables(page: str, results: Path = RESULTS) -> str:
             text = results_tables(entries if stem else [entry for entry in front if not entry.quoted])
         elif kind == "speed":
             text = speed_table(entries)
+        elif kind == "explanations":
+            text = explanations_table(entries)
         else:
             text = quoted_table(entries)
         page = with_section(page, name, text)
@@ -184,6 +187,28 @@ def speed_table(entries: list[ResultEntry]) -> str:
     """The times of benchmark entries, as model cards show them."""
     separator = " --- ".join("|" * SPEED_HEADER.count("|"))
     return "\n".join([SPEED_HEADER, separator, *speed_rows(entries), "", *speed_notes(entries)])
+
+
+def explanations_table(entries: list[ResultEntry]) -> str:
+    """Insertion and deletion of every map, and how far the map is ahead of chance, with intervals."""
+    kinds = ("insertion_auc", "deletion_auc")
+
+    def cell(metric: Metric | None, form: str) -> str:
+        return f"{metric.value:{form}} [{metric.interval[0]:{form}}, {metric.interval[1]:{form}}]" if metric else "-"
+
+    rows = [
+        (
+            f"{_plain(entry.dataset)} ({_plain(entry.split)})",
+            _plain(entry.variant),
+            *(cell(entry.metric(kind), ".3f") for kind in kinds),
+            *(cell(entry.metric(f"{kind} minus random"), "+.3f") for kind in kinds),
+            str(entry.metrics[0].n),
+        )
+        for entry in entries
+        if entry.metric(kinds[0]) is not None
+    ]
+    header = ("data set", "map", "insertion, higher is better", "deletion, lower is better")
+    return _table((*header, "insertion minus random", "deletion minus random", "n"), rows)
 
 
 def grouped(entries: Iterable[ResultEntry]) -> list[Group]:
