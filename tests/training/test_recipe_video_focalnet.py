@@ -20,6 +20,9 @@ from hf_effvid.data.synthetic import make_motion_dataset
 from hf_effvid.evaluation.protocol import describe_protocol
 from hf_effvid.models.clip_sampling import sample_clips, sample_train_clip
 from hf_effvid.models.configuration_video_focalnet import PRESETS
+from hf_effvid.models.modeling_video_focalnet import VideoFocalNetForVideoClassification
+from hf_effvid.models.video_processing_effvid import aggregate_views
+from hf_effvid.pipelines.video_classification import VideoClassificationPipeline
 from hf_effvid.training import EffVidTrainingArguments
 from hf_effvid.training.classification import train_classifier
 from hf_effvid.training.recipe import load_recipe
@@ -229,6 +232,22 @@ def test_twelve_test_views_in_the_stated_order(tmp_path, procedure):
     (single,) = processor(path)["pixel_values"]
     frames = read_video(path, indices=[(2 * i + 1) * 45 // 16 for i in range(8)]).frames
     assert torch.equal(single, processor.transform_clip(frames))
+
+
+@pytest.mark.parametrize("procedure", ["faithful", "intended"])
+def test_the_pipeline_averages_the_same_views(tmp_path, procedure):
+    loaded = recipe("kinetics400", *SHRUNK, procedure=procedure)
+    processor, config = loaded.build_processor(), loaded.build_model_source()
+    config.num_labels, config.use_layerscale, config.initialization = 3, True, "fan_in"
+    torch.manual_seed(0)
+    model = VideoFocalNetForVideoClassification(config).eval()
+    path = tmp_path / "wide.mp4"
+    path.write_bytes(encode(size=(96, 48), num_frames=48))
+    with torch.no_grad():
+        wanted = aggregate_views(model(**processor(path, multi_view=True)).logits)
+    pipe = VideoClassificationPipeline(model=model, video_processor=processor)
+    scores = {item["label"]: item["score"] for item in pipe(path, multi_view=True, top_k=3)}
+    assert [scores[config.id2label[index]] for index in range(3)] == pytest.approx(wanted.tolist(), abs=1e-6)
 
 
 # ---- two steps of training ------------------------------------------------------------------------------------------------
