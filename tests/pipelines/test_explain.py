@@ -9,6 +9,7 @@ import torch
 import hf_effvid
 from hf_effvid import VideoClassificationPipeline
 from hf_effvid.explanation import NoModulatorsError, explain_clip
+from hf_effvid.pipelines import predict_paths
 
 from .conftest import largest_difference
 from .hosts import FRAMES, video_focalnet, videomae
@@ -85,6 +86,18 @@ def test_frames_without_a_file_have_no_times(pipe):
 def test_a_threshold_that_nothing_passes_still_explains(pipe, videos):
     result = pipe(videos.long_mp4, explain=True, threshold=2.0)
     assert result["predictions"] == [] and 0 < result["explanation"]["score"] < 1
+
+
+@pytest.mark.parametrize("window", [None, 1.0])
+def test_records_of_many_files_carry_the_explanation(pipe, videos, tmp_path, window):
+    for name in ("out.jsonl", "out.csv"):
+        records = list(
+            predict_paths(pipe, videos.long_mp4, window=window, output=tmp_path / name, explain=True, top_k=1)
+        )
+        assert len(records) == (2 if window else 1)
+        assert all(one["explanation"]["label"] == one["predictions"][0]["label"] for one in records)
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert lines == records and "explanation" not in (tmp_path / "out.csv").read_text()
 
 
 def test_a_model_without_modulators_is_refused_before_anything_is_read():

@@ -1,8 +1,8 @@
 """Classify files, folders and lists, and write what comes out as it comes: what `effvid predict` runs.
 
 One record per prediction: `{"source", "predictions"}` for a video, `{"source", "start", "end", "last", "predictions"}` for a window,
-`{"source", "error", "message"}` for a video that failed. They are written one by one, so a run that dies keeps everything that it had
-computed, and the same call again goes on behind it.
+`{"source", "error", "message"}` for a video that failed; with `explain=True` also `explanation`, in JSON lines. They are written one
+by one, so a run that dies keeps everything that it had computed, and the same call again goes on behind it.
 """
 
 import csv
@@ -88,7 +88,7 @@ def run_records(pipe, sources, window, stride, params):
                 held = {**one, "source": source}
             else:
                 held = {"source": source, "start": one["start"], "end": one["end"], "last": False}
-                held["predictions"] = one["predictions"]
+                held.update((name, one[name]) for name in ("predictions", "explanation") if name in one)
         if "error" not in held:
             held["last"] = True
         yield held
