@@ -60,7 +60,10 @@ def test_dry_run_is_the_default_and_sends_nothing(hub, folder):
 
 def test_dry_run_without_a_hub(folder):
     report = push_checkpoint(folder, "org/tiny", endpoint="http://127.0.0.1:9")
-    assert "could not be looked at" in report.to_text()
+    text = report.to_text()
+    assert "could not be looked at" in text and "what the Hub holds is not known" in text
+    assert "new private" not in text and "at most" in text
+    assert report.creates_repo is None and report.private is None and not report.is_noop
     with pytest.raises(PushError, match="could not be looked at"):
         push_checkpoint(folder, "org/tiny", dry_run=False, endpoint="http://127.0.0.1:9")
 

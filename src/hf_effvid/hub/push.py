@@ -51,7 +51,7 @@ class PushReport:
         revision: the branch.
         dry_run: whether this was only a look.
         private: whether the repository is, or will be, private; None when it could not be looked up.
-        creates_repo: whether the repository did not exist.
+        creates_repo: whether the repository did not exist; None when it could not be looked up.
         parent_commit: the commit the push builds on, None for a new repository.
         commit: the commit that holds the files now; None in a dry run.
         changes: one entry per file.
@@ -64,7 +64,7 @@ class PushReport:
     revision: str
     dry_run: bool
     private: bool | None
-    creates_repo: bool
+    creates_repo: bool | None
     parent_commit: str | None
     commit: str | None = None
     changes: list[FileChange] = field(default_factory=list)
@@ -89,15 +89,17 @@ class PushReport:
     def to_text(self) -> str:
         """The file list with sizes, and what comes of it."""
         kind = {True: "private", False: "public", None: "visibility unknown"}[self.private]
-        new = "new " if self.creates_repo else ""
-        lines = [f"{self.url} ({new}{kind} repository), branch {self.revision}"]
+        kind = f"new {kind}" if self.creates_repo else kind
+        known = "what the Hub holds is not known" if self.creates_repo is None else f"{kind} repository"
+        lines = [f"{self.url} ({known}), branch {self.revision}"]
         for change in self.changes:
             size = "" if change.size is None else f"{change.size:>14,} bytes"
             lines.append(f"  {change.action:<7}{change.path:<44}{size}")
         lines += [f"  note: {warning}" for warning in self.warnings]
         if self.dry_run:
+            most = "at most " if self.creates_repo is None else ""
             lines.append(
-                f"dry run: nothing was sent; {self.num_bytes:,} bytes would be. Publish with dry_run=False (effvid push --really, upload_model.py --push)."
+                f"dry run: nothing was sent; {most}{self.num_bytes:,} bytes would be. Publish with dry_run=False (effvid push --really, upload_model.py --push)."
             )
         elif self.is_noop:
             lines.append(f"the repository already holds exactly this, commit {self.commit}")
@@ -161,8 +163,8 @@ def push_checkpoint(
         repo_id=repo_id,
         revision=revision,
         dry_run=dry_run,
-        private=private if not remote.exists else remote.private,
-        creates_repo=not remote.exists,
+        private=private if remote.exists is False else remote.private,
+        creates_repo=None if remote.exists is None else not remote.exists,
         parent_commit=remote.commit,
         changes=compare(folder, files, remote),
         tag=tag,
@@ -202,8 +204,8 @@ def _look(api: HfApi, repo_id: str, revision: str, dry_run: bool) -> tuple[Remot
     except (HTTPError, OSError) as error:
         if not dry_run:
             raise PushError(f"{repo_id} could not be looked at: {error}") from error
-        return RemoteState(), [
-            f"the repository could not be looked at ({type(error).__name__}): everything is shown as new"
+        return RemoteState(exists=None), [
+            f"the repository could not be looked at ({type(error).__name__}): every file is shown as if it were new"
         ]
 
 

@@ -16,13 +16,13 @@ class RemoteState:
     """One branch of one repository.
 
     Attributes:
-        exists: whether the repository exists (and may be seen).
+        exists: whether the repository exists (and may be seen); None when nobody could be asked.
         private: its visibility.
         commit: head of the branch, None when the branch does not exist.
         files: name -> (is it stored as a large file, its digest).
     """
 
-    exists: bool = False
+    exists: bool | None = False
     private: bool | None = None
     commit: str | None = None
     files: dict[str, tuple[bool, str]] = field(default_factory=dict)
