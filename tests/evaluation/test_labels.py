@@ -12,6 +12,14 @@ def test_names_win_over_numbers():
     assert [to_class(0), to_class(1), to_class("run")] == [2, 0, 1]
 
 
+def test_numbers_of_a_json_file_are_numbers():
+    to_class = LabelMap({"1": "run", "0": "walk"}, ["run", "walk"])
+    assert to_class.names == ["walk", "run"] and to_class(0) == 1
+    for odd in ({"a": "walk"}, {"1": "walk"}, {0: "walk", "0": "run"}):
+        with pytest.raises(LabelMismatchError, match="0 to K - 1"):
+            LabelMap(odd)
+
+
 def test_numbers_where_the_model_has_no_names():
     to_class = LabelMap({0: "LABEL_0", 1: "LABEL_1"}, ["jump", "walk"])
     assert [to_class(0), to_class(np.int64(1))] == [0, 1]

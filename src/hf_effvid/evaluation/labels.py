@@ -14,6 +14,16 @@ class LabelMismatchError(ValueError):
     """The data set's labels cannot be expressed in the model's classes."""
 
 
+def _in_order(id2label: dict) -> list[str]:
+    """The names by number; a configuration that was read as plain JSON has the numbers as text."""
+    by_number = {int(key): str(name) for key, name in id2label.items() if str(key).isdigit()}
+    if sorted(by_number) != list(range(len(id2label))):
+        raise LabelMismatchError(
+            f"the model's classes are numbered {list(id2label)[:10]}: expected 0 to K - 1 in its configuration's id2label."
+        )
+    return [by_number[number] for number in range(len(by_number))]
+
+
 class LabelMap:
     """Turns a data set's label values into the model's class numbers.
 
@@ -23,13 +33,13 @@ class LabelMap:
         multi_label: whether a video carries several labels.
 
     Raises:
-        LabelMismatchError: the data set names classes that the model does not have.
+        LabelMismatchError: the data set names classes that the model does not have, or the model's are not numbered.
     """
 
     def __init__(
         self, id2label: dict[int, str], dataset_names: Sequence[str] | None = None, multi_label: bool = False
     ):
-        self.names = [str(id2label[index]) for index in range(len(id2label))]
+        self.names = _in_order(id2label)
         self.multi_label = multi_label
         self._by_name = {name: index for index, name in enumerate(self.names)}
         self._from_dataset = None
