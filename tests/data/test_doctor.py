@@ -168,3 +168,19 @@ def test_one_class_is_nothing_to_learn(folder):
     report = check(folder)
     assert report.class_names == ["moves_left"] and not report.ok
     assert ("error", "single_class") in found(report)
+
+
+def test_one_video_per_class_without_a_validation_split_is_what_training_refuses(motion_folder, tmp_path):
+    for path in motion_folder.glob("train/*/*_00000.mp4"):
+        target = tmp_path / "data" / path.parent.name
+        target.mkdir(parents=True)
+        shutil.copy(path, target)
+    report = check(tmp_path / "data")
+    assert ("error", "no_validation") in found(report) and "--validation-share 0" in report.to_text()
+    shutil.copytree(tmp_path / "data", tmp_path / "split" / "train")
+    shutil.copytree(motion_folder / "validation", tmp_path / "split" / "validation")
+    assert "no_validation" not in {code for _, code in found(check(tmp_path / "split"))}
+    # one class with two videos is enough to hold one out
+    name = sorted(path.name for path in (tmp_path / "data").iterdir())[0]
+    shutil.copy(motion_folder / f"train/{name}/{name}_00001.mp4", tmp_path / "data" / name)
+    assert check(tmp_path / "data").ok

@@ -1,5 +1,6 @@
 """Data sets that come through `datasets`: in memory, saved to disk, parquet with embedded videos, streams."""
 
+import datasets
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, List, Value, Video
 
@@ -105,3 +106,13 @@ def test_missing_columns_are_named(columns, role):
 def test_labels_from_a_stranger_are_checked(files):
     with pytest.raises(AnnotationError, match="control characters"):
         load_video_dataset(text_rows(files[:1], ["a\x1b[2J"]))
+
+
+def test_a_mistyped_folder_is_said_to_be_nothing_at_all(monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        AnnotationError, match="no_such_set: neither a folder, nor a list file, nor .* HF_HUB_OFFLINE is"
+    ):
+        load_video_dataset("no_such_set")
+    with pytest.raises(AnnotationError, match="no_such_list.csv: no such file or folder"):
+        load_video_dataset("no_such_list.csv")

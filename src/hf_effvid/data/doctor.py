@@ -225,6 +225,10 @@ def _class_findings(report: DatasetReport, splits: list[str], empty_folders: lis
         if not file.error:
             counts[file.split].update(file.labels)
     learnt = "train" if "train" in counts else splits[0]
+    repeated = Counter(tuple(sorted(file.labels)) for file in report.files if file.split == learnt).values()
+    if "train" in counts and "validation" not in counts and max(repeated, default=2) < 2:
+        text = "one video per class and no validation split: training has none to hold out (--validation-share 0 goes without)"
+        found.append(Finding("error", "no_validation", text, []))
     for split in splits:
         absent = [name for name in report.class_names if not counts[split][name]]
         if absent:

@@ -28,18 +28,27 @@ def load_with_datasets(source, split: str | None, streaming: bool, load_kwargs: 
         else:
             loaded = load_dataset(str(path if path.exists() else source), streaming=streaming, **load_kwargs)
     except Exception as error:  # `datasets` raises a dozen types here, of three libraries
-        reason = str(error).strip().splitlines()
-        raise AnnotationError(
-            str(source),
-            f"`datasets` cannot open it ({type(error).__name__}: {reason[0][:200] if reason else ''})",
-            "Check the name, and the connection or HF_HUB_OFFLINE; for a local folder check the path.",
-        ) from error
+        raise AnnotationError(str(source), *_why_not_opened(error, path.exists())) from error
     if split is None or not isinstance(loaded, dict):
         return loaded
     by_name = {canonical_split(name): value for name, value in loaded.items()}
     if canonical_split(split) not in by_name:
         raise AnnotationError(str(source), f"no split {split!r} among {sorted(loaded)}", "Ask for one of these.")
     return by_name[canonical_split(split)]
+
+
+def _why_not_opened(error: Exception, is_local: bool) -> tuple[str, str]:
+    """What was found, and what to do."""
+    from datasets import config
+
+    kind = type(error).__name__
+    if not is_local and isinstance(error, (ConnectionError, FileNotFoundError)):
+        offline = " HF_HUB_OFFLINE is set, so that the Hub is not asked." if config.HF_HUB_OFFLINE else ""
+        found = f"neither a folder, nor a list file, nor a data set that can be seen on the Hub ({kind})"
+        return found, f"Check the name and the connection.{offline}"
+    reason = str(error).strip().splitlines()
+    found = f"`datasets` cannot open it ({kind}: {reason[0][:200] if reason else ''})"
+    return found, "Check the name, and the connection or HF_HUB_OFFLINE; for a local folder check what is in it."
 
 
 def normalize_columns(

@@ -249,7 +249,8 @@ def _is_for_datasets(path: Path) -> bool:
 
 def _refuse_missing_path(source) -> None:
     text = str(source)
-    if not isinstance(source, str) or not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)?", text) or text.startswith("."):
+    is_id = isinstance(source, str) and re.fullmatch(r"[\w.\-]+(/[\w.\-]+)?", text) and not text.startswith(".")
+    if not is_id or text.lower().endswith(ANNOTATION_EXTENSIONS):
         raise AnnotationError(text, "no such file or folder", "Check the path.")
 
 
