@@ -15,7 +15,19 @@ from hf_effvid.evaluation.results import Metric, Provenance, ResultEntry, Result
 from hf_effvid.version import __version__
 
 
-COMMANDS = ("predict", "explain", "check", "train", "evaluate", "bench", "convert", "stage", "verify", "push")
+COMMANDS = (
+    "predict",
+    "explain",
+    "check",
+    "train",
+    "evaluate",
+    "bench",
+    "convert",
+    "export",
+    "stage",
+    "verify",
+    "push",
+)
 RECIPE = """
 model:
   model_type: video_focalnet

@@ -30,6 +30,8 @@ _PUBLIC_NAMES = {
     "train_classifier": "training.classification",
     "evaluate_classifier": "evaluation.classification",
     "benchmark": "evaluation.benchmark",
+    "export_model": "export.exporting",
+    "load_exported": "export.runtime",
     "stage_checkpoint": "hub.staging",
     "verify_checkpoint": "hub.verify",
     "push_checkpoint": "hub.push",

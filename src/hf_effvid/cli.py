@@ -525,6 +525,87 @@ def convert(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of any Hugging Face video classifier.")],
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    format: Annotated[str, typer.Option(help="onnx, or pt2 for torch.export.")] = "onnx",
+    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
+    int8: Annotated[
+        list[str] | None, typer.Option(help="Also write 8-bit weights: dynamic or weight-only (repeatable).")
+    ] = None,
+    opset: Annotated[int, typer.Option(help="Version of the ONNX operators.")] = 20,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="Largest difference of logits, relative where they exceed 1; default: by dtype."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the times.")] = None,
+    evaluate: Annotated[
+        str | None, typer.Option(help="Data set on which model and files are compared: folder, list or id.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    root: Root = None,
+    multi_label: MultiLabel = False,
+    max_videos: Annotated[int | None, typer.Option(help="Only the first so many videos.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the data set in the results.")] = None,
+    model_name: Annotated[str | None, typer.Option(help="Name of the checkpoint in the results.")] = None,
+    variant: Annotated[str, typer.Option(help="What distinguishes this checkpoint, for the results.")] = "",
+    seed: Annotated[int | None, typer.Option(help="Training seed of the checkpoint, for the results.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+    trust_remote_code: RemoteCode = False,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write an ONNX file (or torch.export program) that is checked against the model, with its recipe, labels, size and latency.
+
+    Example: `effvid export run/model exported/ --int8 dynamic --evaluate my_videos/ --results results.json`
+    """
+    from .export import export_model, measure_accuracy
+
+    if results is not None and evaluate is None:
+        raise typer.BadParameter("--results holds accuracies: give --evaluate DATA as well")
+    report = export_model(
+        model,
+        output,
+        format=format,
+        dtype=dtype,
+        int8=int8 or (),
+        opset=opset,
+        tolerance=tolerance,
+        threads=threads,
+        overwrite=overwrite,
+        trust_remote_code=trust_remote_code,
+        progress=_progress(quiet),
+    )
+    if not as_json:
+        Console().print(report.to_table())
+    document = report.to_dict()
+    if evaluate is not None:
+        from .data.loading import load_video_dataset
+        from .evaluation.results import add_results
+
+        accuracy = measure_accuracy(
+            report,
+            model,
+            load_video_dataset(evaluate, split=split, **_list_options(root, multi_label)),
+            max_videos=max_videos,
+            dataset_name=name or Path(evaluate).name,
+            model_name=model_name,
+            split=split,
+            seed=seed,
+            trust_remote_code=trust_remote_code,
+            progress=_progress(quiet),
+        )
+        document["accuracy"] = accuracy.to_dict()
+        if not as_json:
+            print(accuracy.to_text())
+    if as_json:
+        _print_json(document)
+    if results is not None:
+        add_results(results, accuracy.to_result_entries(variant))
+
+
+@app.command()
 def stage(
     model: Annotated[str, typer.Argument(help="Training output or any checkpoint folder, or a Hub id.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write.")],

@@ -37,6 +37,11 @@ def tiny_focalnet(seed=0, **changes):
     return model
 
 
+def one_block(**changes):
+    """The quickest to trace."""
+    return tiny_focalnet(depths=[1], focal_levels=[1], focal_windows=[3], **changes)
+
+
 def tiny_processor(**changes):
     return EffVidVideoProcessor(**{"num_frames": 8, "size": {"shortest_edge": 36}, "crop_size": 32, **changes})
 

@@ -101,7 +101,7 @@ def test_the_table_names_hardware_and_threads(exported):
     for word in (
         "PyTorch float32",
         "ONNX int8 dynamic",
-        "model.onnx",
+        "speed-up",
         "thread",
         exported.report.hardware,
         "height, width",

@@ -8,7 +8,7 @@ from ..evaluation.classification_report import ClassificationReport
 from ..evaluation.intervals import paired_bootstrap_difference
 from ..evaluation.results import Cost, Metric, ResultEntry
 from .opening import open_subject
-from .report import ExportedFile, ExportReport
+from .report import ORIGINAL, ExportedFile, ExportReport
 from .runtime import load_exported
 
 
@@ -52,7 +52,7 @@ class AccuracyReport:
         """A few lines for the terminal."""
         names = [metric.name for metric in self.original.metrics]
         lines = [f"{self.original.dataset_name} ({self.original.split}), n = {self.original.n}"]
-        lines.append(f"  {'PyTorch float32':<22}" + _values(self.original, names))
+        lines.append(f"  {ORIGINAL:<22}" + _values(self.original, names))
         for variant in self.variants:
             line = f"  {variant.row.variant:<22}" + _values(variant.report, names)
             if variant.difference is not None:
@@ -106,6 +106,10 @@ class AccuracyReport:
             dtype=_number_type(row.variant),
             decode_included=False,
             num_threads=self.export.num_threads,
+            baseline=ORIGINAL,
+            speedup=float(f"{row.speedup.median:.5g}"),
+            speedup_interval=tuple(float(f"{bound:.5g}") for bound in row.speedup.interval),
+            speedup_interval_method=row.speedup.method,
             execution="torch.export" if row.variant.startswith("torch.export") else "onnxruntime",
         )
 

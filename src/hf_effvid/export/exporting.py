@@ -12,15 +12,15 @@ from tqdm.auto import tqdm
 
 from ..evaluation.benchmark_execution import execution_settings
 from ..evaluation.benchmark_stages import write_panning_texture
-from ..evaluation.benchmark_timing import WallTimer, percentile, time_interleaved, warm_up
+from ..evaluation.benchmark_timing import WallTimer, paired_ratio, percentile, time_interleaved, warm_up
 from ..evaluation.provenance import describe_hardware
 from .errors import ExportError, ParityError
 from .folder import check_place, new_folder, write_recipe, write_record
 from .int8 import SCHEMES, write_int8
-from .onnx_format import DEFAULT_OPSET, write_onnx
+from .onnx_format import DEFAULT_OPSET, check_onnx, write_onnx
 from .opening import Subject, open_subject
 from .parity import TOLERANCES, Parity, clips_to_try, compare, shapes_to_try
-from .report import ExportedFile, ExportReport
+from .report import ORIGINAL, ExportedFile, ExportReport
 from .runtime import ExportedClassifier
 from .tracing import LogitsOnly, ShapeProbe, smallest_lengths, trace
 
@@ -78,6 +78,8 @@ def export_model(
         ValueError: the model has no processor.
     """
     options = _Options(format, dtype, tuple(int8), opset, TOLERANCES.get(dtype) if tolerance is None else tolerance)
+    if format == "onnx":
+        check_onnx(opset)
     check_place(Path(folder), overwrite)
     subject = open_subject(model, processor, trust_remote_code)
     bar = tqdm(total=4 + len(options.int8), desc="exporting", disable=not progress, leave=False)
@@ -130,6 +132,8 @@ class _Options:
             raise ExportError(f"int8 must be one of {', '.join(SCHEMES)}, got {unknown[0]!r}.")
         if self.int8 and (self.format, self.dtype) != ("onnx", "float32"):
             raise ExportError(f"int8 starts from format onnx in float32, got {self.format} in {self.dtype}.")
+        if (self.format, self.dtype) == ("onnx", "bfloat16"):
+            raise ExportError("onnxruntime has no bfloat16 on a processor: use dtype float16, or format pt2.")
         if not self.tolerance > 0:
             raise ExportError(f"tolerance must be above 0, got {self.tolerance!r}.")
 
@@ -170,7 +174,7 @@ def _decoded_video(processor) -> torch.Tensor:
     with TemporaryDirectory(prefix="effvid-export-") as folder:
         for seed in range(2):
             path = Path(folder, f"{seed}.mp4")
-            write_panning_texture(path, seconds=2, fps=15, seed=seed)
+            write_panning_texture(path, seconds=1, width=192, height=144, seed=seed)
             clips.append(processor([str(path)], return_tensors="pt")["pixel_values"][:1])
     return torch.cat(clips)
 
@@ -179,7 +183,8 @@ def _write_checked(reference: LogitsOnly, work: Path, video: torch.Tensor, optio
     """Writes the file with as many open axes as the model allows: fewer are tried when a check fails."""
     probe = ShapeProbe(reference, video.shape[1:])
     free = probe.free_axes()
-    attempts = [free, tuple(axis for axis in free if axis not in ("height", "width")), ("batch",), ()]
+    closing = ((), ("height", "width"), ("frames",), ("frames", "height", "width"), free)
+    attempts = [tuple(axis for axis in free if axis not in closed) for closed in closing]
     failures: list[ExportError] = []
     for axes in dict.fromkeys(attempts):
         try:
@@ -189,11 +194,9 @@ def _write_checked(reference: LogitsOnly, work: Path, video: torch.Tensor, optio
             continue
         fixed = [name for name in ("batch", "frames", "height", "width") if name not in axes]
         notes = [f"fixed: {', '.join(fixed)}"] if fixed else []
-        notes += (
-            [f"{', '.join(axis for axis in free if axis not in axes)} could not stay open: {failures[0]}"]
-            if failures
-            else []
-        )
+        if failures:
+            closed = ", ".join(axis for axis in free if axis not in axes)
+            notes.append(f"{closed} could not stay open: {failures[0]}")
         return _Graph(graph.axes, graph.smallest, graph.parity, graph.clips, tuple(notes))
     raise next((error for error in failures if isinstance(error, ParityError)), failures[0])
 
@@ -235,22 +238,24 @@ def _measure(
     """Times the model and every file in turns, and compares the 8-bit files with the model."""
     clip = video[:1].contiguous()
     runners = {variant: ExportedClassifier(path, reference.model.config) for variant, path in paths.items()}
-    original = "PyTorch float32"
-    steps = {original: lambda: reference(clip)}
+    steps = {ORIGINAL: lambda: reference(clip)}
     steps |= {variant: (lambda runner=runner: runner(clip)) for variant, runner in runners.items()}
     timer = WallTimer()
-    calls = {name: warm_up(step, timer) for name, step in steps.items()}
-    times = {
-        name: [milliseconds for visit in visits for milliseconds in visit]
-        for name, visits in time_interleaved(steps, timer, rounds, calls).items()
-    }
+    times = time_interleaved(steps, timer, rounds, {name: warm_up(step, timer) for name, step in steps.items()})
+    latencies = {name: _latencies(visits) for name, visits in times.items()}
     weights = sum(tensor.numel() * tensor.element_size() for tensor in reference.state_dict().values())
-    rows = [ExportedFile(original, "", weights, percentile(times[original], 50), percentile(times[original], 90))]
-    for position, (variant, path) in enumerate(paths.items()):
-        runner = runners[variant]
-        parity = graph.parity
-        if position > 0:
-            parity = compare(reference, lambda pixels, run=runner: run(pixels).logits, graph.clips)
-        p50, p90 = percentile(times[variant], 50), percentile(times[variant], 90)
-        rows.append(ExportedFile(variant, path.name, path.stat().st_size, p50, p90, parity))
+    rows = [ExportedFile(ORIGINAL, "", weights, *latencies[ORIGINAL])]
+    for variant, path in paths.items():
+        parity = graph.parity  # of the file in floats, which came first
+        if len(rows) > 1:
+            parity = compare(reference, lambda pixels, run=runners[variant]: run(pixels).logits, graph.clips)
+        speedup = paired_ratio(times[ORIGINAL], times[variant])
+        size = path.stat().st_size
+        rows.append(ExportedFile(variant, path.name, size, *latencies[variant], speedup, parity))
     return tuple(rows)
+
+
+def _latencies(visits: list[list[float]]) -> tuple[float, float]:
+    """Median and 90th percentile of milliseconds over all rounds."""
+    times = [milliseconds for visit in visits for milliseconds in visit]
+    return percentile(times, 50), percentile(times, 90)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch.export import ExportedProgram
 
 from .errors import ExportError, extra
@@ -18,6 +19,20 @@ OLDEST_OPSET = 18
 _MOST_BYTES = 1_900_000_000
 
 
+def check_onnx(opset: int) -> None:
+    """Before any work: are the packages there, and do they know that opset?
+
+    Raises:
+        ExportError: they do not.
+        MissingExtraError: they are not installed.
+    """
+    for name in ("onnxscript", "onnxruntime"):
+        extra(name)
+    newest = extra("onnx").defs.onnx_opset_version()
+    if not OLDEST_OPSET <= opset <= newest:
+        raise ExportError(f"opset must lie between {OLDEST_OPSET} and {newest} (of the installed onnx), got {opset}.")
+
+
 def write_onnx(program: ExportedProgram, path: Path, axes: Iterable[str], opset: int = DEFAULT_OPSET) -> Path:
     """Writes the graph.
 
@@ -28,16 +43,10 @@ def write_onnx(program: ExportedProgram, path: Path, axes: Iterable[str], opset:
         opset: version of the ONNX operators.
 
     Raises:
-        ExportError: ONNX has no such opset or no counterpart of an operator, or the weights do not fit one file.
+        ExportError: ONNX has no counterpart of an operator, or the weights do not fit one file.
         MissingExtraError: the packages are not installed.
     """
     onnx = extra("onnx")
-    extra("onnxscript")
-    import torch
-
-    newest = onnx.defs.onnx_opset_version()
-    if not OLDEST_OPSET <= opset <= newest:
-        raise ExportError(f"opset must lie between {OLDEST_OPSET} and {newest} (of the installed onnx), got {opset}.")
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if size > _MOST_BYTES:
         raise ExportError(

@@ -3,11 +3,12 @@
 import copy
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForVideoClassification
 
-from ..evaluation.opening import load_classifier, short_name
+from ..evaluation.opening import load_classifier
 from ..host_processing import holds_recipe, load_processor
 
 
@@ -48,7 +49,7 @@ def open_subject(model, processor=None, trust_remote_code: bool = False) -> Subj
         processor = load_processor(source, trust_remote_code=trust_remote_code) if processor is None else processor
         model = AutoModelForVideoClassification.from_pretrained(source, trust_remote_code=trust_remote_code)
     model, processor = load_classifier(model, processor)
-    name = short_name(getattr(model, "name_or_path", "") or type(model).__name__)
+    name = Path(getattr(model, "name_or_path", "")).name or type(model).__name__
     witness = copy.deepcopy(getattr(model, "_orig_mod", model))
     if hasattr(witness, "merge_and_unload"):
         witness = witness.merge_and_unload()

@@ -6,7 +6,11 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from ..evaluation.benchmark_timing import PairedRatio
 from .parity import Parity
+
+
+ORIGINAL = "PyTorch float32"
 
 
 @dataclass(frozen=True)
@@ -14,11 +18,12 @@ class ExportedFile:
     """One way of running the model.
 
     Attributes:
-        variant: `"PyTorch float32"` for the model itself, else `"ONNX float32"`, `"ONNX int8 dynamic"`, ...
+        variant: `ORIGINAL` for the model itself, else `"ONNX float32"`, `"ONNX int8 dynamic"`, ...
         file: name within the folder; empty for the model itself.
         bytes: size of the file; for the model itself, of its weights.
         latency_ms: median time of one clip, in milliseconds.
         latency_p90_ms: nine of ten took at most this long.
+        speedup: against the model itself in PyTorch, from interleaved rounds; None for the model itself.
         parity: distance from the model; None for the model itself.
     """
 
@@ -27,6 +32,7 @@ class ExportedFile:
     bytes: int
     latency_ms: float
     latency_p90_ms: float
+    speedup: PairedRatio | None = None
     parity: Parity | None = None
 
     def to_dict(self) -> dict:
@@ -38,6 +44,9 @@ class ExportedFile:
             "latency_ms": _rounded(self.latency_ms),
             "latency_p90_ms": _rounded(self.latency_p90_ms),
         }
+        if self.speedup is not None:
+            document["speedup"] = _rounded(self.speedup.median)
+            document["speedup_interval"] = [_rounded(bound) for bound in self.speedup.interval]
         if self.parity is not None:
             document["parity"] = {
                 "max_logit_difference": float(f"{self.parity.max_difference:.3g}"),
@@ -118,19 +127,24 @@ class ExportReport:
             caption=escape("; ".join([*caption, *self.notes])),
             caption_justify="left",
         )
-        for title in ("format", "file", "size (MB)", "p50 (ms)", "p90 (ms)", "max logit difference", "same top-1"):
-            table.add_column(title, justify="left" if title in ("format", "file") else "right")
+        table.add_column("format", no_wrap=True)
+        for title in ("MB", "p50 (ms)", "speed-up", "max diff", "same top-1"):
+            table.add_column(title, justify="right", no_wrap=True)
         for row in self.rows:
             table.add_row(*map(escape, _cells(row)))
         return table
 
 
 def _cells(row: ExportedFile) -> list[str]:
-    size = f"{row.bytes / 1e6:.2f}"
-    cells = [row.variant, row.file or "(weights)", size, f"{row.latency_ms:.3g}", f"{row.latency_p90_ms:.3g}"]
+    cells = [row.variant, f"{row.bytes / 1e6:.2f}", f"{row.latency_ms:.3g}"]
     if row.parity is None:
-        return [*cells, "", ""]
-    return [*cells, f"{row.parity.max_difference:.1e}", f"{row.parity.same_top1} of {row.parity.num_clips}"]
+        return [*cells, "", "", ""]
+    return [
+        *cells,
+        f"{row.speedup.median:.2f}",
+        f"{row.parity.max_difference:.1e}",
+        f"{row.parity.same_top1} of {row.parity.num_clips}",
+    ]
 
 
 def _rounded(value: float) -> float:

@@ -99,7 +99,7 @@ def trace(module: nn.Module, shape: Sequence[int], axes: Iterable[str]) -> Expor
             program = torch.export.export(module, (torch.zeros(*sample),), dynamic_shapes=(open_axes or None,))
     except Exception as error:  # dozens of types, by what the model does
         raise ExportError(f"torch.export cannot trace {_name(module)}: {_reason(error)}") from error
-    fixed = [name for name in axes if isinstance(_input_shape(program)[AXES[name]], int)]
+    fixed = [name for name in axes if _is_fixed(_input_shape(program)[AXES[name]])]
     if fixed:
         raise ExportError(f"{_name(module)} is written such that {', '.join(fixed)} cannot stay open in a graph.")
     return _without_traces_of_this_machine(program)
@@ -110,7 +110,7 @@ def smallest_lengths(program: ExportedProgram) -> dict[str, int]:
     smallest = {}
     for name, position in AXES.items():
         length = _input_shape(program)[position]
-        if not isinstance(length, int):
+        if not _is_fixed(length):
             lowest = int(program.range_constraints[length.node.expr].lower)
             smallest[name] = lowest if lowest > 2 else 1  # torch writes 2 for every axis that it did not look at
     return smallest
@@ -119,6 +119,11 @@ def smallest_lengths(program: ExportedProgram) -> dict[str, int]:
 def _input_shape(program: ExportedProgram):
     (name,) = program.graph_signature.user_inputs
     return next(node for node in program.graph.nodes if node.name == name).meta["val"].shape
+
+
+def _is_fixed(length) -> bool:
+    # a length that turned out to be fixed may still come as a symbol, whose value is a number
+    return str(length).isdigit()
 
 
 def _without_traces_of_this_machine(program: ExportedProgram) -> ExportedProgram:
