@@ -96,7 +96,7 @@ def _write(output, stream, pictures, pixel_format, times, colorspace):
     for index, picture in enumerate(pictures):
         frame = picture
         if isinstance(picture, np.ndarray):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixel_format)
+            frame = _to_frame(picture, pixel_format)
         if colorspace is not None:
             frame.colorspace = colorspace
         if times is not None:
@@ -105,6 +105,15 @@ def _write(output, stream, pictures, pixel_format, times, colorspace):
             frame.pts = index
         output.mux(stream.encode(frame))
     output.mux(stream.encode(None))
+
+
+def _to_frame(picture, pixel_format):
+    if pixel_format != "rgb8":
+        return av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixel_format)
+    # not with FFmpeg, whose dithering begins with whatever its buffer held in some versions: 3 bits of red, 3 of green, 2 of blue
+    red, green, blue = (picture[..., channel].astype(np.uint8) for channel in range(3))
+    packed = (red & 0b11100000) | (green >> 3 & 0b00011100) | blue >> 6
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(packed), format="rgb8")
 
 
 def remux(data, container):

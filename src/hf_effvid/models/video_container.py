@@ -22,6 +22,8 @@ ALLOWED_FORMATS = (
     "gif,apng,mjpeg,mxf,nut,rm,dv,yuv4mpegpipe,h263,vc1,vc1test,mp3,aac,flac,wav,aiff"
 )
 
+# PyAV 19 replaces by itself what is no UTF-8 in titles and comments; earlier ones raise unless they are told to
+_METADATA = {} if av is None or int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
 _LATE_STREAM_MARKS = (b"FLV", b"\x00\x00\x01\xba")  # FLV, MPEG program stream
 _PLAYLIST_MARKS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]")
 
@@ -108,7 +110,7 @@ def open_container(opened, limits, deadline):
             GuardedFile(opened.file, deadline),
             mode="r",
             **_options(head, limits),
-            metadata_errors="replace",
+            **_METADATA,
             io_open=_refuse_to_open,
         )
     try:
