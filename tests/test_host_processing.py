@@ -16,7 +16,6 @@ from transformers import (
 
 from hf_effvid import EffVidVideoProcessor
 from hf_effvid.host_processing import (
-    crop_places,
     frame_size,
     frames_per_clip,
     holds_recipe,
@@ -66,10 +65,6 @@ def test_pixels_and_views(stock, videos):
     views = host_views(stock, frames, num_crops=3)
     for view, left in zip(views.unbind(1), (0, 10, 20), strict=True):
         assert torch.equal(view, host_pixels(stock, frames[..., left : left + 40]))
-
-
-def test_crop_places():
-    assert crop_places(1) == [0.5] and crop_places(2) == [0.0, 1.0] and crop_places(3) == [0.0, 0.5, 1.0]
 
 
 def test_a_processor_without_pixels_is_named():

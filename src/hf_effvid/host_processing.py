@@ -11,7 +11,7 @@ from transformers.image_utils import SizeDict
 from transformers.utils import logging
 
 from .host_loading import one_line_errors
-from .models.video_processing_effvid import EffVidVideoProcessor, crop_frames
+from .models.video_processing_effvid import EffVidVideoProcessor, crop_frames, crop_places
 
 
 logger = logging.get_logger(__name__)
@@ -54,6 +54,52 @@ def frame_size(config):
     return None
 
 
+def clip_shape(config, processor=None):
+    """(T, C, H, W) of the clips that a model sees: the processor's recipe first, the configuration second.
+
+    Args:
+        config: the model's configuration; None for a plain module.
+        processor: its processor, None when it has none.
+
+    Raises:
+        ValueError: the number of frames or the size of the pictures is nowhere to be found.
+    """
+    configs = [part for part in (config, getattr(config, "vision_config", None)) if part is not None]
+    frames = getattr(processor, "num_frames", None) or _first(frames_per_clip, configs)
+    size = _size_after(processor) or _first(frame_size, configs) or _shortest_edge(processor)
+    if not frames or not size:
+        missing = "size of the pictures" if frames else "number of frames"
+        raise ValueError(f"neither processor nor configuration says the {missing}.")
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(frames), int(_first(_channels, configs) or 3), int(height), int(width)
+
+
+def _first(said_by, configs):
+    return next((value for value in map(said_by, configs) if value), None)
+
+
+def _channels(config):
+    # V-JEPA 2 has the second name
+    return getattr(config, "num_channels", None) or getattr(config, "in_chans", None)
+
+
+def _size_after(processor):
+    """(H, W) that a processor gives: its crop, or the size that it resizes to when that is fixed."""
+    if getattr(processor, "do_center_crop", False):
+        size = getattr(processor, "crop_size", None)
+    else:
+        size = getattr(processor, "size", None) if getattr(processor, "do_resize", False) else None
+    if not size:
+        return None
+    size = {"height": size, "width": size} if isinstance(size, int) else dict(size)
+    return (size["height"], size["width"]) if size.get("height") and size.get("width") else None
+
+
+def _shortest_edge(processor):
+    size = getattr(processor, "size", None)
+    return dict(size).get("shortest_edge") if size and not isinstance(size, int) else size
+
+
 # ---- processors ------------------------------------------------------------------------------------------------------------
 
 
@@ -90,11 +136,6 @@ def holds_recipe(processor):
 def takes_videos(processor):
     """Whether a stock processor is a video processor; an image processor takes a list of frames."""
     return hasattr(processor, "fetch_videos")
-
-
-def crop_places(num_crops):
-    """Where the crops of a multi-view test lie along the long side, from 0 to 1; a single one is centred."""
-    return [0.5] if num_crops == 1 else [i / (num_crops - 1) for i in range(num_crops)]
 
 
 def host_pixels(processor, frames, input_name="pixel_values"):

@@ -20,7 +20,7 @@ from transformers.image_utils import SizeDict
 from hf_effvid import EffVidVideoProcessor, read_video
 from hf_effvid.auto import register
 from hf_effvid.models.clip_sampling import sample_clips
-from hf_effvid.models.video_processing_effvid import aggregate_views, crop_frames, list_videos
+from hf_effvid.models.video_processing_effvid import aggregate_views, crop_frames, crop_places, list_videos
 from hf_effvid.models.video_reader import VideoLimits, VideoSourceNotAllowed, VideoTooLarge, VideoTooShort
 from tests.video_corpus.encode import encode
 
@@ -406,3 +406,7 @@ def test_float_frames_keep_their_values():
     processor = make_processor()
     expected = tvF.normalize(frames, list(processor.image_mean), list(processor.image_std))
     torch.testing.assert_close(pixels, expected)
+
+
+def test_crop_places():
+    assert crop_places(1) == [0.5] and crop_places(2) == [0.0, 1.0] and crop_places(3) == [0.0, 0.5, 1.0]

@@ -65,33 +65,3 @@ def reference_path(folder: str | os.PathLike) -> Path:
     """Where staging leaves the reference: beside the folder, because the folder holds only what is published."""
     folder = Path(folder)
     return folder.with_name(f"{folder.name}.reference.json")
-
-
-def input_shape(config, processor) -> tuple[int, ...]:
-    """(1, T, C, H, W) that the processor would give the model for one video.
-
-    Raises:
-        ValueError: neither processor nor configuration says how many frames of which size.
-    """
-    num_frames = getattr(processor, "num_frames", None) or getattr(config, "num_frames", None)
-    num_frames = num_frames or getattr(config, "frames_per_clip", None)
-    size = _square(getattr(processor, "crop_size", None)) if getattr(processor, "do_center_crop", False) else None
-    size = size or _square(getattr(processor, "size", None)) or _square(getattr(config, "image_size", None))
-    size = size or _square(getattr(config, "crop_size", None))
-    if not num_frames or not size:
-        raise ValueError(
-            f"cannot tell the input of {type(config).__name__}: set num_frames and crop_size in its processor."
-        )
-    return (1, int(num_frames), int(getattr(config, "num_channels", None) or 3), *size)
-
-
-def _square(size) -> tuple[int, int] | None:
-    if size is None or isinstance(size, (int, float)):
-        return (int(size), int(size)) if size else None
-    if isinstance(size, (list, tuple)):
-        return (int(size[0]), int(size[1]))
-    size = dict(size)
-    if size.get("height") and size.get("width"):
-        return int(size["height"]), int(size["width"])
-    edge = size.get("shortest_edge")
-    return (int(edge), int(edge)) if edge else None

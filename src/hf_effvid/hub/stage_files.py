@@ -1,6 +1,5 @@
 """What a checkpoint folder may hold, file by file. Anything else is refused, so that nothing is published by accident."""
 
-import hashlib
 import json
 import os
 import re
@@ -8,6 +7,7 @@ import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..convert.checkpoints import sha256_of
 from .code_closure import code_files
 
 
@@ -95,15 +95,6 @@ def list_staged_files(folder: str | os.PathLike) -> list[StagedFile]:
         StagedFile(path.name, file_kind(path.name), path.stat().st_size, sha256_of(path))
         for path in sorted(folder.iterdir())
     ]
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _entry_problems(path: Path) -> list[str]:

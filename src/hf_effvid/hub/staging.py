@@ -12,12 +12,12 @@ from ..auto import complete_auto_map
 from ..evaluation.cost import model_cost
 from ..evaluation.results import ResultEntry, ResultsFile
 from ..host_loading import is_adapter, load_video_classifier
-from ..host_processing import load_processor, takes_videos
+from ..host_processing import clip_shape, load_processor, takes_videos
 from .adapters import save_adapter
 from .card_check import card_problems
 from .card_info import CardError, CardInfo
 from .model_card import render_model_card
-from .reference import input_shape, reference_logits, reference_path
+from .reference import reference_logits, reference_path
 from .stage_files import CHART, StageError, file_kind, list_staged_files
 
 
@@ -74,7 +74,7 @@ def stage_checkpoint(
     # a neighbour of the target, so that the last step is one rename on the same file system
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        shape = input_shape(model.config, processor)
+        shape = (1, *clip_shape(model.config, processor))
         logits = reference_logits(model, shape) if reference else None
         if is_adapter(model):
             save_adapter(model, work, info.base_model)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..evaluation.classification import evaluate_classifier
+from ..host_processing import clip_shape
 from .card_check import card_problems
 from .claims import Claim, claims_of_card, claims_of_results, find_claim
 from .probe_clips import write_probe_clips
@@ -143,6 +144,7 @@ def verify_checkpoint(
     _compare_logits(report, answer, expected)
     if videos is not None:
         options = {"max_videos": max_videos, "batch_size": batch_size, "progress": progress}
+        options["trust_remote_code"] = trust_remote_code
         claims = _claims(folder, results)
         _measure(report, folder, _spread(videos, max_videos), claims, dataset_name, split, options)
     return report
@@ -207,11 +209,10 @@ def _expected_logits(report: VerifyReport, folder: Path, given) -> ReferenceLogi
 
 def _own_logits(folder: Path) -> ReferenceLogits:
     """What the installed package answers, where nobody recorded the original's answer."""
-    from .reference import input_shape
     from .staging import load_checkpoint
 
     model, processor = load_checkpoint(folder)
-    return reference_logits(model, input_shape(model.config, processor))
+    return reference_logits(model, (1, *clip_shape(model.config, processor)))
 
 
 def _ask_fresh_process(source, revision, expected, work: Path, trust_remote_code: bool, timeout: float) -> dict:

@@ -485,6 +485,11 @@ def decoding_size(recipe, multi_view):
     return size.shortest_edge if size.shortest_edge and not size.longest_edge else None
 
 
+def crop_places(num_crops):
+    """Where the crops of a multi-view test lie along the long side, from 0 to 1; a single one is centred."""
+    return [0.5] if num_crops == 1 else [i / (num_crops - 1) for i in range(num_crops)]
+
+
 def crop_frames(frames, size, position="center"):
     """Crop (..., H, W) to `size`; smaller frames are padded with zeros first, as transformers' centre crop does.
 

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from transformers.image_utils import SizeDict
 
-from ..host_processing import crop_places, holds_recipe, host_views
-from ..models.video_processing_effvid import decoding_size
+from ..host_processing import holds_recipe, host_views
+from ..models.video_processing_effvid import crop_places, decoding_size
 from .position_interpolation import as_pair
 
 
