@@ -21,6 +21,7 @@ What the package's loop adds: moving average, layer-wise rates, losses for imbal
 """
 
 import argparse
+import json
 import math
 import shutil
 import tempfile
@@ -109,7 +110,7 @@ def save_checkpoint(accelerator, folder, epoch, step):
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        torch.save({"epoch": epoch, "step": step}, partial / "progress.pt")
+        (partial / "progress.json").write_text(json.dumps({"epoch": epoch, "step": step}))
         older = checkpoints(folder)
         partial.rename(folder / f"checkpoint-{epoch:05d}")
         for leftover in older:
@@ -143,7 +144,7 @@ def train(arguments, data):
     if arguments.resume and checkpoints(arguments.output_dir):
         newest = checkpoints(arguments.output_dir)[-1]
         accelerator.load_state(str(newest))
-        progress = torch.load(newest / "progress.pt")
+        progress = json.loads((newest / "progress.json").read_text())
         epoch, step = progress["epoch"], progress["step"]
     bar = tqdm(total=total, initial=step, disable=not accelerator.is_main_process)
     while step < total:
