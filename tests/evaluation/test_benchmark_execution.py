@@ -1,6 +1,8 @@
 """How a model is run: number types, compiler, CUDA graphs; what needs a GPU is behind the marker, the choice is not."""
 
+import contextlib
 import gc
+import weakref
 
 import pytest
 import torch
@@ -101,6 +103,139 @@ def test_a_model_that_no_graph_can_hold_runs_eagerly_and_says_so(monkeypatch):
     assert note == "no CUDA graph, run eagerly: operation not permitted when stream is capturing"
 
 
+class FakeCuda:
+    """Streams, events and graphs of a machine without a GPU: notes what is done to them, in order."""
+
+    def __init__(self, monkeypatch, fault=None):
+        self.log, self.fault, self.now = [], fault, 0.0
+        self.main = self.current = self.Stream(self, "main")
+        for name in ("current_stream", "set_stream", "stream", "graph", "synchronize"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "Stream", lambda: self.Stream(self, "side"))
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self.Graph(self))
+        monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: self.Event(self, enable_timing))
+
+    class Stream:
+        def __init__(self, cuda, name):
+            self.cuda, self.name = cuda, name
+
+        def wait_stream(self, other):
+            self.cuda.log.append(f"{self.name} waits for {other.name}")
+
+    class Graph:
+        def __init__(self, cuda):
+            self.cuda = cuda
+
+        def replay(self):
+            self.cuda.log.append("replay")
+
+    class Event:
+        def __init__(self, cuda, enable_timing):
+            assert enable_timing
+            self.cuda = cuda
+
+        def record(self):
+            self.time = self.cuda.now
+            self.cuda.log.append("record")
+
+        def synchronize(self):
+            self.cuda.log.append("wait for event")
+
+        def elapsed_time(self, end):
+            return end.time - self.time
+
+    def current_stream(self):
+        return self.current
+
+    def set_stream(self, stream):
+        self.current = stream
+
+    def synchronize(self):
+        self.log.append("synchronize")
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+    @contextlib.contextmanager
+    def graph(self, graph):
+        self.current = self.Stream(self, "capture")
+        self.log.append("capture")
+        yield
+        if self.fault:  # as when ending an invalid capture fails: the stream stays
+            raise RuntimeError(self.fault)
+        self.current = self.main
+
+
+def test_a_graph_is_recorded_after_warming_up_on_a_side_stream(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    replay = capture_cuda_graph(lambda: cuda.log.append(f"step on {cuda.current.name}"))
+    assert cuda.log == [
+        "side waits for main",
+        *["step on side"] * 3,
+        "main waits for side",
+        "capture",
+        "step on capture",
+    ]
+    cuda.log.clear()
+    replay()
+    assert cuda.log == ["replay"] and cuda.current is cuda.main
+
+
+def test_what_a_graph_reads_lives_as_long_as_the_graph(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    inputs = {"input": torch.zeros(1, 4)}
+    alive = weakref.ref(inputs["input"])
+    step, execution, note = make_step(nn.Linear(4, 2), inputs, NumberType.parse("float32"), "cuda graph")
+    assert (execution, note) == ("cuda graph", None)
+    del inputs
+    gc.collect()
+    assert alive() is not None
+    step()
+    assert cuda.log[-1] == "replay"
+    del step
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_capture_that_fails_leaves_the_stream_as_it_was(monkeypatch):
+    cuda = FakeCuda(monkeypatch, fault="operation not permitted when stream is capturing")
+    inputs = {"input": torch.zeros(1, 4)}
+    step, execution, note = make_step(nn.Linear(4, 2), inputs, NumberType.parse("float32"), "cuda graph")
+    assert execution == "eager" and note.startswith("no CUDA graph, run eagerly: operation not permitted")
+    assert cuda.current is cuda.main and step().shape == (1, 2)
+
+
+def test_events_enclose_the_step_and_the_device_is_idle_before(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+
+    def step():
+        cuda.log.append("step")
+        cuda.now += 2.5
+
+    assert CudaEventTimer()(step) == 2.5
+    assert cuda.log == ["synchronize", "record", "step", "record", "wait for event"]
+
+
+def test_compiled_models_on_a_gpu_are_timed_after_their_graphs_are_recorded(monkeypatch):
+    log = []
+
+    class OnAGpu:
+        device = torch.device("cuda", 0)
+
+    monkeypatch.setattr(torch, "compile", lambda model, mode, dynamic: log.append((mode, dynamic)) or model)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: log.append("begin"))
+    step, execution, note = make_step(
+        lambda x: log.append("pass"), {"x": OnAGpu()}, NumberType.parse("float32"), "compile:reduce-overhead"
+    )
+    assert (execution, note) == ("compile:reduce-overhead", None)
+    assert log == [("reduce-overhead", False), *["begin", "pass"] * 3]
+    step()
+    assert log[-2:] == ["begin", "pass"]
+
+
 def test_devices():
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device("cuda:1") == torch.device("cuda", 1)
@@ -140,6 +275,51 @@ def test_more_shapes_than_the_compiler_would_keep():
             with torch.no_grad():
                 torch.testing.assert_close(step(), model(**inputs))
             assert execution == "compile:default"
+    torch.compiler.reset()
+
+
+@pytest.mark.gpu
+def test_memory_that_a_graph_reads_is_not_given_to_others():
+    model = nn.Linear(1024, 1024).cuda().eval()
+    outputs = []
+    model.register_forward_hook(lambda module, arguments, output: outputs.append(output))
+    inputs = {"input": torch.randn(1024, 1024, device="cuda")}
+    expected = model(**inputs).detach().clone()
+    step, execution, _ = make_step(model, inputs, NumberType.parse("float32"), "cuda graph")
+    recorded = outputs[-1]
+    del inputs
+    gc.collect()
+    others = [torch.full((1024, 1024), float("nan"), device="cuda") for _ in range(8)]
+    step()
+    torch.cuda.synchronize()
+    assert execution == "cuda graph" and len(others) == 8
+    torch.testing.assert_close(recorded, expected)
+
+
+@pytest.mark.gpu
+def test_a_model_that_looks_at_a_value_runs_eagerly_and_the_device_still_works():
+    class Looking(nn.Module):
+        def forward(self, x):
+            return x * 2 if x.sum().item() > 0 else x
+
+    inputs = {"x": torch.ones(4, device="cuda")}
+    before = torch.cuda.current_stream()
+    step, execution, note = make_step(Looking(), inputs, NumberType.parse("float32"), "cuda graph")
+    assert execution == "eager" and note.startswith("no CUDA graph")
+    assert torch.cuda.current_stream() == before
+    torch.testing.assert_close(step().clone(), inputs["x"] * 2)
+
+
+@pytest.mark.gpu
+def test_compiled_graphs_of_two_models_take_turns():
+    models = [nn.Sequential(nn.Linear(64, 64), nn.GELU()).cuda().eval() for _ in range(2)]
+    inputs = {"input": torch.randn(8, 64, device="cuda")}
+    with execution_settings(None, compiling=True):
+        steps = [make_step(m, inputs, NumberType.parse("float32"), "compile:reduce-overhead")[0] for m in models]
+        for _ in range(4):
+            for model, step in zip(models, steps, strict=True):
+                with torch.no_grad():
+                    torch.testing.assert_close(step().clone(), model(**inputs), rtol=1e-3, atol=1e-3)
     torch.compiler.reset()
 
 

@@ -175,7 +175,8 @@ def _describe_load(device: torch.device) -> list[str]:
         if load > cores / 2:
             notes.append("the machine was busy: trust the ratios, not the milliseconds")
     if device.type == "cuda":
-        notes.append(f"float32 matmul precision {torch.get_float32_matmul_precision()!r}")
+        tf32 = "allowed" if torch.backends.cudnn.allow_tf32 else "not allowed"
+        notes.append(f"float32 matmul precision {torch.get_float32_matmul_precision()!r}, TF32 in convolutions {tf32}")
     if device.type == "cpu":
         notes.append(f"instructions {torch.backends.cpu.get_cpu_capability()}")
     return notes

@@ -15,6 +15,8 @@ _SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _AUTOCAST = "-autocast"
 _CPU = torch.device("cpu")
+# on a GPU: the first compiles, the second runs what was compiled, the third records that in a graph where the mode has graphs
+_CALLS_UNTIL_COMPILED = 3
 
 
 class BenchmarkError(ValueError):
@@ -107,14 +109,21 @@ def make_step(
         `(step, execution, note)`: the way it is really run, and why where that differs from what was asked (a model that
         cannot be recorded in a graph runs eagerly).
     """
-    if execution.startswith("compile:"):
-        model = torch.compile(model, mode=execution.split(":", 1)[1], dynamic=False)
     device_type = next(iter(inputs.values())).device.type
+    compiling = execution.startswith("compile:")
+    if compiling:
+        model = torch.compile(model, mode=execution.split(":", 1)[1], dynamic=False)
+    # the compiler's graphs of several models otherwise take turns for one long pass, and are recorded again and again
+    begin = torch.compiler.cudagraph_mark_step_begin if compiling and device_type == "cuda" else _nothing
 
     def step():
+        begin()
         with torch.inference_mode(), _autocast(device_type, number_type):
             return model(**inputs)
 
+    if compiling and device_type == "cuda":
+        for _ in range(_CALLS_UNTIL_COMPILED):
+            step()
     if execution != "cuda graph":
         return step, execution, None
     try:
@@ -124,6 +133,10 @@ def make_step(
         return step, "eager", f"no CUDA graph, run eagerly: {reason}"
 
 
+def _nothing():
+    pass
+
+
 def _autocast(device_type: str, number_type: NumberType):
     if number_type.autocast is None:
         return contextlib.nullcontext()
@@ -131,23 +144,46 @@ def _autocast(device_type: str, number_type: NumberType):
     return torch.autocast(device_type, dtype=number_type.autocast, cache_enabled=False)
 
 
-def capture_cuda_graph(step: Callable[[], object]) -> Callable[[], object]:
+def capture_cuda_graph(step: Callable[[], object]) -> "CudaGraphReplay":
     """Records the kernels of `step` once; what is returned replays them on the same memory.
 
     Raises:
-        RuntimeError: the step does what a graph cannot hold, such as looking at a value.
+        RuntimeError: the step does what a graph cannot hold, such as looking at a value. The current stream is then what it
+            was before.
     """
+    before = torch.cuda.current_stream()
     # a side stream, as capturing requires: libraries choose their kernels and take their workspaces before it
     stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
+    stream.wait_stream(before)
     with torch.cuda.stream(stream):
         for _ in range(3):
             step()
-    torch.cuda.current_stream().wait_stream(stream)
+    before.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+    try:
+        with torch.cuda.graph(graph):
+            step()
+    except BaseException:
+        # a capture that fails leaves its own stream behind as the current one in some releases of torch
+        torch.cuda.set_stream(before)
+        raise
+    return CudaGraphReplay(graph, step)
+
+
+@dataclass(frozen=True)
+class CudaGraphReplay:
+    """A recorded pass.
+
+    Attributes:
+        graph: the recording.
+        step: what was recorded. Its inputs are memory that the graph reads and does not own: they live as long as this.
+    """
+
+    graph: object
+    step: Callable[[], object]
+
+    def __call__(self) -> None:
+        self.graph.replay()
 
 
 class CudaEventTimer:
