@@ -71,6 +71,7 @@ def test_the_pyramid_keeps_every_step_in_time(backbone, videos):
     assert times == pytest.approx([step / TICKS for step in range(WINDOW)])
 
 
+@pytest.mark.slow
 def test_features_line_up_with_the_clock_in_constant_memory(backbone, videos):
     process, resident, dense = psutil.Process(os.getpid()), [], []
     ticks = []
