@@ -11,6 +11,7 @@ from hf_effvid import VideoFocalNetForVideoClassification
 from hf_effvid.export import ExportError, MissingExtraError, ParityError, export_model, load_exported
 
 from ..evaluation.conftest import tiny_videomae
+from ..pipelines.hosts import HOSTS
 from .conftest import one_block, tiny_focalnet, tiny_processor
 
 
@@ -143,6 +144,22 @@ def test_a_missing_package_names_the_extra(videomae, tmp_path, monkeypatch, miss
 def test_the_processor_loads_from_the_folder(exported):
     processor = AutoVideoProcessor.from_pretrained(exported.folder)
     assert processor.num_frames == 8 and processor.crop_size["height"] == 32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [
+        ("timesformer", ("batch", "frames", "height", "width")),
+        ("vivit", ("batch",)),
+        ("vjepa2", ("batch", "frames", "height", "width")),
+        ("videoprism", ("batch",)),
+    ],
+)
+def test_other_hosts(name, axes, tmp_path):
+    report = export_model(HOSTS[name]()[0], tmp_path / "out", HOSTS[name]()[1], **QUICK)
+    assert report.axes == axes
+    assert report.files[0].parity.max_difference <= 1e-4 and report.files[0].parity.agreement == 1
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ def onnx_session(path: Path, threads: int):
     runtime = extra("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised as well
     # weights that are stored in 8 bits become floats once, when the file is opened, and not in every pass
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:

@@ -1,15 +1,13 @@
 """What an export starts from: a float32 copy of the model on the processor, and the recipe of its videos."""
 
 import copy
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from transformers import AutoModelForVideoClassification
 
-from ..evaluation.opening import load_classifier
-from ..host_processing import holds_recipe, load_processor
+from ..evaluation.opening import load_classifier, model_name
+from ..host_loading import is_adapter
+from ..host_processing import holds_recipe
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,10 @@ def open_subject(model, processor=None, trust_remote_code: bool = False) -> Subj
         ValueError: there is no processor, or nothing says how many frames a clip has.
         OSError: there is no such checkpoint.
     """
-    if isinstance(model, (str, os.PathLike)):
-        source = os.fspath(model)
-        processor = load_processor(source, trust_remote_code=trust_remote_code) if processor is None else processor
-        model = AutoModelForVideoClassification.from_pretrained(source, trust_remote_code=trust_remote_code)
-    model, processor = load_classifier(model, processor)
-    name = Path(getattr(model, "name_or_path", "")).name or type(model).__name__
+    model, processor = load_classifier(model, processor, trust_remote_code)
+    name = model_name(model)
     witness = copy.deepcopy(getattr(model, "_orig_mod", model))
-    if hasattr(witness, "merge_and_unload"):
+    if is_adapter(witness):
         witness = witness.merge_and_unload()
     witness = witness.to(device="cpu", dtype=torch.float32).eval().requires_grad_(False)
     return Subject(name, witness, processor)

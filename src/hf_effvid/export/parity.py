@@ -75,7 +75,7 @@ def shapes_to_try(
     wishes = [
         {"batch": 3},
         {"frames": 2 * frames},
-        {"batch": 2, "frames": max(1, frames - 3)},
+        {"batch": 2, "frames": frames // 2 + 1},
         {"height": (height + height // 2) | 1, "width": width},
         {"height": height + 5, "width": 2 * width - 1},
         {"batch": 3, "frames": frames + 1, "height": height + 3, "width": width + 7},
