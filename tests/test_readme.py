@@ -226,11 +226,9 @@ def test_tables_of_one_file_and_of_others(tmp_path):
 
 
 def test_the_table_of_explanations_states_the_paired_difference(tmp_path):
-    metrics = [
-        Metric("deletion_auc", 0.31, 20, (0.25, 0.37), "bootstrap"),
-        Metric("insertion_auc", 0.4, 20, (0.3, 0.5), "bootstrap"),
-    ]
-    ahead = Metric("insertion_auc minus random", 0.052, 20, (0.01, 0.1), "bootstrap")
+    areas = {"insertion_auc": 0.4, "deletion_auc": 0.31, "insertion_minus_deletion_auc": 0.09}
+    metrics = [Metric(name, value, 20, (value - 0.1, value + 0.1), "bootstrap") for name, value in areas.items()]
+    ahead = Metric("insertion_minus_deletion_auc minus random", 0.052, 20, (0.01, 0.1), "bootstrap")
     made = {"task": "video-explanation", "model": "small", "dataset": "clips", "split": "test"}
     provenance = Provenance("score_explanations.py", date="2026-11-20")
     entries = [
@@ -243,10 +241,10 @@ def test_the_table_of_explanations_states_the_paired_difference(tmp_path):
     page = "<!-- explanations of scores: begin -->\n<!-- explanations of scores: end -->\n"
     lines = fill_readme.with_tables(page, tmp_path).splitlines()
     assert lines[4] == (
-        "| clips (test) | spatial modulator, hidden cells: still | 0.400 [0.300, 0.500] | 0.310 [0.250, 0.370] | "
-        "+0.052 [+0.010, +0.100] | - | 20 |"
+        "| clips (test) | spatial modulator, hidden cells: still | 0.400 [0.300, 0.500] | 0.310 [0.210, 0.410] | "
+        "0.090 [-0.010, 0.190] | +0.052 [+0.010, +0.100] | 20 |"
     )
-    assert lines[5].endswith("| - | - | 20 |")
+    assert lines[5].endswith("| - | 20 |")
 
 
 def test_outputs_are_written_behind_their_blocks_and_once(tmp_path, capsys):

@@ -16,7 +16,7 @@ from hf_effvid import (
     load_video_dataset,
 )
 from hf_effvid.evaluation.faithfulness import Masking, _deletion_and_insertion, hidden_cells, score_explanations
-from hf_effvid.evaluation.faithfulness_report import FaithfulnessReport
+from hf_effvid.evaluation.faithfulness_report import INSERTION, KINDS, FaithfulnessReport
 from hf_effvid.evaluation.provenance import Provenance
 from hf_effvid.evaluation.results import ResultsFile
 from hf_effvid.evaluation.saliency import (
@@ -164,12 +164,12 @@ def test_a_report_states_everything(reports, tmp_path):
     ResultsFile(entries).save(tmp_path / "results.json")
     first = ResultsFile.load(tmp_path / "results.json").results[0]
     assert first.variant == f"{SPATIAL}, hidden cells: colour" and first.num_failed == 1 and first.provenance.seed == 0
-    assert [metric.name for metric in first.metrics[:4]] == [
-        "deletion_auc", "insertion_auc", f"deletion_auc minus {RANDOM}", f"insertion_auc minus {RANDOM}",
-    ]  # fmt: skip
+    assert [metric.name for metric in first.metrics[:4]] == [*KINDS, f"insertion_auc minus {RANDOM}"]
+    insertion, deletion, gain = (metric.value for metric in first.metrics[:3])
+    assert gain == pytest.approx(insertion - deletion)
     assert all(metric.n == 3 and metric.interval for entry in entries for metric in entry.metrics)
     by_method = {entry.variant.split(", hidden")[0]: len(entry.metrics) for entry in entries}
-    assert (by_method[RANDOM], by_method[CENTRE], by_method[GRAD_CAM], by_method[TEMPORAL]) == (2, 4, 6, 8)
+    assert (by_method[RANDOM], by_method[CENTRE], by_method[GRAD_CAM], by_method[TEMPORAL]) == (3, 6, 9, 12)
     assert json.dumps(report.to_dict(), allow_nan=False) and "against centre prior" in report.to_text()
     assert np.asarray(Image.open(report.plot(tmp_path / "curves.png")).convert("RGB")).std() > 10
 
@@ -188,20 +188,25 @@ def vars_of(report):
 
 
 @pytest.mark.parametrize(
-    ("lead", "insertion", "deletion"),
-    [(0.2, "better", "worse"), (-0.2, "worse", "better"), (0.0, "no difference shown", "no difference shown")],
+    ("lead", "verdicts"),
+    [
+        ([0.2, 0.2], ["better", "worse", "no difference shown"]),
+        ([-0.2, 0.2], ["better", "better", "better"]),
+        ([0.2, -0.2], ["worse", "worse", "worse"]),
+        ([0.0, 0.0], ["no difference shown"] * 3),
+    ],
 )
-def test_the_verdict_follows_the_interval_of_the_paired_difference(lead, insertion, deletion):
+def test_the_verdict_follows_the_interval_of_the_paired_difference(lead, verdicts):
+    """`lead` is how far the curves of deletion and insertion lie above those of chance."""
     rng = np.random.default_rng(0)
     chance = rng.random((40, 2, 5))
+    ahead = chance + np.array(lead)[None, :, None] + 0.1 * rng.standard_normal((40, 2, 1))
     report = FaithfulnessReport(
-        "m", "d", "test", [str(i) for i in range(40)],
-        {SPATIAL: chance + lead + 0.1 * rng.standard_normal((40, 1, 1)), RANDOM: chance}, 0, {"fill": "colour"},
+        "m", "d", "test", [str(i) for i in range(40)], {SPATIAL: ahead, RANDOM: chance}, 0, {"fill": "colour"},
         Provenance("test", date="2026-11-20"),
     )  # fmt: skip
-    assert report.verdict(SPATIAL, RANDOM, "insertion") == insertion
-    assert report.verdict(SPATIAL, RANDOM, "deletion") == deletion
-    assert report.difference(SPATIAL, RANDOM, "insertion").value == pytest.approx(lead, abs=0.05)
+    assert [report.verdict(SPATIAL, RANDOM, kind) for kind in KINDS] == verdicts
+    assert report.difference(SPATIAL, RANDOM, INSERTION).value == pytest.approx(lead[1], abs=0.05)
 
 
 def test_what_cannot_be_scored_is_refused(motion_folder, processor):

@@ -3,7 +3,7 @@
 A map orders the cells of a clip (step in time x site). *Deletion* hides them, the most important first, and watches the probability of
 the predicted class fall: the faster, the better the map knows what the model needs. *Insertion* starts with everything hidden and shows
 them in the same order. The area under each curve, over the share of cells, is one number per clip; lower is better for deletion, higher
-for insertion.
+for insertion. Their difference, insertion minus deletion, does not depend on how strange scattered holes look to the model.
 """
 
 from collections.abc import Sequence

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..chart_text import plain_text
+from .faithfulness_report import DELETION, INSERTION
 from .saliency import CENTRE, GRAD_CAM, PRODUCT, RANDOM, SPATIAL, TEMPORAL
 
 
@@ -36,11 +37,14 @@ def plot_curves(report, path: str | os.PathLike) -> Path:
 
     figure = Figure(figsize=(11, 4.6), dpi=120, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    kinds = (("insertion", 1, "shown", "higher"), ("deletion", 0, "hidden", "lower"))
-    for axis, (kind, row, verb, better) in zip(figure.subplots(1, 2, sharey=True), kinds, strict=True):
+    kinds = (
+        (INSERTION, 1, "shown", "insertion (higher is better)"),
+        (DELETION, 0, "hidden", "deletion (lower is better)"),
+    )
+    for axis, (kind, row, verb, name) in zip(figure.subplots(1, 2, sharey=True), kinds, strict=True):
         for method in report.methods:
             _draw(axis, report, method, kind, row)
-        axis.set_title(f"{kind} ({better} is better)", fontsize=10, loc="left")
+        axis.set_title(name, fontsize=10, loc="left")
         axis.set_xlabel(f"share of cells {verb}, the most important first")
         axis.grid(True, color="#E5E5E5", linewidth=0.8)
         axis.spines[["top", "right"]].set_visible(False)

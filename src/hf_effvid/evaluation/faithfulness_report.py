@@ -13,7 +13,11 @@ from .results import Metric, Provenance, ResultEntry
 from .saliency import BASELINES
 
 
-KINDS = ("deletion", "insertion")
+DELETION, INSERTION, GAIN = "deletion_auc", "insertion_auc", "insertion_minus_deletion_auc"
+KINDS = (INSERTION, DELETION, GAIN)
+"""Areas under curves, and their difference. Scattered holes in a clip are strange to a model and lower both areas, wherever the holes
+are; the difference cancels that, so that a compact map does not win by being compact."""
+
 _INTERVAL = "bootstrap over videos 95%"
 _PAIRED = "paired bootstrap over videos 95%"
 
@@ -58,22 +62,27 @@ class FaithfulnessReport:
         """Method -> (n, 2): area under the deletion and the insertion curve of every video, by trapezoids over the share of cells."""
         return {name: (c[..., 1:] + c[..., :-1]).mean(-1) / 2 for name, c in self.curves.items()}
 
+    def values(self, method: str, kind: str) -> np.ndarray:
+        """(n,) numbers of a kind: `DELETION` (lower is better), `INSERTION` or `GAIN` (higher)."""
+        deletion, insertion = self.areas[method].T
+        return {DELETION: deletion, INSERTION: insertion, GAIN: insertion - deletion}[kind]
+
     def area(self, method: str, kind: str) -> Metric:
-        """The mean area of a method with its interval; `kind` is "deletion" (lower is better) or "insertion" (higher)."""
-        values = self.areas[method][:, KINDS.index(kind)]
-        return Metric(f"{kind}_auc", float(values.mean()), self.n, _interval(values), _INTERVAL)
+        """The mean over the videos with its interval."""
+        values = self.values(method, kind)
+        return Metric(kind, float(values.mean()), self.n, _interval(values), _INTERVAL)
 
     def difference(self, method: str, other: str, kind: str) -> Metric:
-        """Mean area of a method minus that of another on the same videos, with the interval of the paired difference."""
-        values = (self.areas[method] - self.areas[other])[:, KINDS.index(kind)]
-        return Metric(f"{kind}_auc minus {other}", float(values.mean()), self.n, _interval(values), _PAIRED)
+        """A method minus another on the same videos, with the interval of the paired difference."""
+        values = self.values(method, kind) - self.values(other, kind)
+        return Metric(f"{kind} minus {other}", float(values.mean()), self.n, _interval(values), _PAIRED)
 
     def verdict(self, method: str, other: str, kind: str) -> str:
-        """ "better", "worse" or "no difference shown": which side of 0 the interval of the paired difference lies on."""
+        """Better, worse or no difference shown: which side of 0 the interval of the paired difference lies on."""
         low, high = self.difference(method, other, kind).interval
         if low <= 0 <= high:
             return "no difference shown"
-        return "better" if (low > 0) == (kind == "insertion") else "worse"
+        return "worse" if (low > 0) == (kind == DELETION) else "better"
 
     @classmethod
     def mean_of(cls, reports: Sequence["FaithfulnessReport"]) -> "FaithfulnessReport":
@@ -100,7 +109,7 @@ class FaithfulnessReport:
         )
 
     def to_result_entries(self) -> list[ResultEntry]:
-        """One entry per method, in the one results format: `insertion_auc`, `deletion_auc`, and their differences to the baselines."""
+        """One entry per method, in the one results format: the numbers of `KINDS`, and their differences to the baselines."""
         return [self._entry(method) for method in self.methods]
 
     def _entry(self, method: str) -> ResultEntry:
@@ -109,7 +118,8 @@ class FaithfulnessReport:
         others = BASELINES[: BASELINES.index(method)] if method in BASELINES else BASELINES
         metrics += [self.difference(method, other, kind) for other in others for kind in KINDS]
         notes = [
-            "insertion_auc: higher is better; deletion_auc: lower is better; of the probability of the predicted class"
+            "insertion_auc and insertion_minus_deletion_auc: higher is better; deletion_auc: lower is better; of the probability of the "
+            "predicted class"
         ]
         notes.append(
             "mean probability with nothing hidden {:.3f}, with everything hidden {:.3f}".format(*self._ends(method))
@@ -145,16 +155,17 @@ class FaithfulnessReport:
         seeds = f", {len(next(iter(self.of_models.values())))} training seeds" if self.of_models is not None else ""
         lines = [
             f"{self.model_name} on {self.dataset_name} ({self.split}), n = {self.n}{seeds}, hidden cells: {self.protocol['fill']}",
-            f"  {'':<28}{'insertion, higher is better':<32}deletion, lower is better",
+            f"  {'':<28}{'insertion, higher is better':<30}{'deletion, lower is better':<30}insertion minus deletion",
         ]
         for method in self.methods:
-            shown = [self.area(method, kind) for kind in ("insertion", "deletion")]
+            shown = [self.area(method, kind) for kind in KINDS]
             cells = [f"{m.value:.3f} [{m.interval[0]:.3f}, {m.interval[1]:.3f}]" for m in shown]
-            lines.append(f"  {method:<28}{cells[0]:<32}{cells[1]}")
+            lines.append(f"  {method:<28}{cells[0]:<30}{cells[1]:<30}{cells[2]}")
         for method in (name for name in self.methods if name not in BASELINES):
             for other in BASELINES:
-                verdicts = [f"{kind} {self.verdict(method, other, kind)}" for kind in ("insertion", "deletion")]
-                lines.append(f"  {method} against {other}: {', '.join(verdicts)}")
+                told = zip(("insertion", "deletion", "insertion minus deletion"), KINDS, strict=True)
+                verdicts = ", ".join(f"{name} {self.verdict(method, other, kind)}" for name, kind in told)
+                lines.append(f"  {method} against {other}: {verdicts}")
         return "\n".join(lines)
 
     def plot(self, path: str | os.PathLike) -> Path:
