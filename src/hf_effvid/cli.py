@@ -560,10 +560,9 @@ def export(
 
     Example: `effvid export run/model exported/ --int8 dynamic --evaluate my_videos/ --results results.json`
     """
+    from .evaluation.results import add_results
     from .export import export_model, measure_accuracy
 
-    if results is not None and evaluate is None:
-        raise typer.BadParameter("--results holds accuracies: give --evaluate DATA as well")
     report = export_model(
         model,
         output,
@@ -579,10 +578,9 @@ def export(
     )
     if not as_json:
         Console().print(report.to_table())
-    document = report.to_dict()
+    document, entries = report.to_dict(), report.to_result_entries(model_name)
     if evaluate is not None:
         from .data.loading import load_video_dataset
-        from .evaluation.results import add_results
 
         accuracy = measure_accuracy(
             report,
@@ -597,12 +595,13 @@ def export(
             progress=_progress(quiet),
         )
         document["accuracy"] = accuracy.to_dict()
+        entries += accuracy.to_result_entries(variant)
         if not as_json:
             print(accuracy.to_text())
     if as_json:
         _print_json(document)
     if results is not None:
-        add_results(results, accuracy.to_result_entries(variant))
+        add_results(results, entries)
 
 
 @app.command()

@@ -79,8 +79,8 @@ class AccuracyReport:
         row = measured.row
         entry = measured.report.to_result_entry(variant=prefix + row.variant)
         entry = replace(entry, provenance=replace(entry.provenance, dtype=_number_type(row.variant)))
-        note = f"{row.bytes:,} bytes"
-        entries = [replace(entry, cost=self._cost(row), notes=(*entry.notes, note))]
+        # operations and parameters cannot be read from a file; they are the model's, times are the export's to tell
+        entries = [replace(entry, cost=self.original.cost)]
         if measured.difference is not None:
             metrics = (measured.difference, measured.agreement)
             entries.append(
@@ -89,29 +89,9 @@ class AccuracyReport:
                     variant=f"{prefix}{row.variant} against PyTorch float32",
                     metrics=metrics,
                     cost=Cost(),
-                    notes=(),
                 )
             )
         return entries
-
-    def _cost(self, row: ExportedFile) -> Cost:
-        counted = self.original.cost
-        return Cost(
-            gmacs=counted.gmacs,
-            parameters=counted.parameters,
-            latency_ms=float(f"{row.latency_ms:.5g}"),
-            latency_p90_ms=float(f"{row.latency_p90_ms:.5g}"),
-            batch_size=1,
-            hardware=self.export.hardware,
-            dtype=_number_type(row.variant),
-            decode_included=False,
-            num_threads=self.export.num_threads,
-            baseline=ORIGINAL,
-            speedup=float(f"{row.speedup.median:.5g}"),
-            speedup_interval=tuple(float(f"{bound:.5g}") for bound in row.speedup.interval),
-            speedup_interval_method=row.speedup.method,
-            execution="torch.export" if row.variant.startswith("torch.export") else "onnxruntime",
-        )
 
 
 def measure_accuracy(

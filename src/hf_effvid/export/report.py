@@ -1,12 +1,14 @@
 """What an export gave: one row per way of running the model, with size, time and distance from the original."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
 
+from ..evaluation.benchmark_report import BENCHMARK_DATASET, BENCHMARK_SPLIT
 from ..evaluation.benchmark_timing import PairedRatio
+from ..evaluation.results import Cost, Provenance, ResultEntry, current_provenance
 from .parity import Parity
 
 
@@ -114,12 +116,59 @@ class ExportReport:
             "notes": list(self.notes),
         }
 
+    def to_result_entries(self, model_name: str | None = None, command: str | None = None) -> list[ResultEntry]:
+        """Times and sizes in the one results format: costs without metrics, as `effvid bench` writes them.
+
+        Args:
+            model_name: name of the checkpoint; default: that of its folder.
+            command: recorded as what was run; default: this process's command line.
+        """
+        provenance = current_provenance(command, decode_included=False)
+        return [self._entry(row, model_name or self.model_name, provenance) for row in self.rows]
+
+    def _entry(self, row: ExportedFile, name: str, provenance: Provenance) -> ResultEntry:
+        kind, number_type = row.variant.split(" ", 1)
+        frames, _, height, width = self.shape
+        compared = {}
+        if row.speedup is not None:
+            compared = {
+                "baseline": ORIGINAL,
+                "speedup": _rounded(row.speedup.median),
+                "speedup_interval": tuple(map(_rounded, row.speedup.interval)),
+                "speedup_interval_method": row.speedup.method,
+            }
+        cost = Cost(
+            latency_ms=_rounded(row.latency_ms),
+            latency_p90_ms=_rounded(row.latency_p90_ms),
+            batch_size=1,
+            hardware=self.hardware,
+            dtype=number_type,
+            decode_included=False,
+            num_threads=self.num_threads,
+            execution={"PyTorch": "eager", "ONNX": "onnxruntime"}.get(kind, kind),
+            **compared,
+        )
+        return ResultEntry(
+            task="video-classification",
+            model=name,
+            dataset=BENCHMARK_DATASET,
+            split=BENCHMARK_SPLIT,
+            metrics=(),
+            cost=cost,
+            provenance=replace(provenance, dtype=number_type),
+            protocol={"num_frames": frames, "size": {"height": height, "width": width}},
+            variant=f"{row.variant}, {self._threads()}, {self.hardware}",
+            notes=(f"{row.variant}: {row.bytes:,} bytes",),
+        )
+
+    def _threads(self) -> str:
+        return "1 thread" if self.num_threads == 1 else f"{self.num_threads} threads"
+
     def to_table(self) -> Table:
         """A table for a terminal."""
-        threads = "1 thread" if self.num_threads == 1 else f"{self.num_threads} threads"
         clip = "x".join(map(str, self.shape))
         caption = [
-            f"one clip of {clip}, {self.hardware}, {threads}",
+            f"one clip of {clip}, {self.hardware}, {self._threads()}",
             f"dynamic axes: {', '.join(self.axes) or 'none'}",
         ]
         table = Table(
