@@ -1,7 +1,9 @@
 """The command line: every command has help with an example, prints JSON, and fails with one line and the right exit code."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -217,11 +219,61 @@ def test_verify_runs_a_fresh_interpreter(trained, tmp_path):
     assert result.exit_code == 0, result.output
 
 
+def test_an_adapter_is_evaluated_under_its_own_name(trained, data, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    run = ["train", data, "-o", tmp_path / "run", "-c", tmp_path / "recipe.yaml", "-m", trained[0], "--lora", 2]
+    assert call(*run, "--json", "--quiet").exit_code == 0
+    result = call("evaluate", tmp_path / "run" / "adapter", data, "--json", "--quiet", "--num-clips", 1)
+    assert result.exit_code == 0, result.output
+    entry = json.loads(result.stdout)["result"]
+    assert (entry["model"], entry["dataset"], entry["split"]) == ("adapter", data.name, "test")
+    refused = call("train", data, "-o", tmp_path / "again", "-m", tmp_path / "run" / "adapter", "--quiet")
+    assert refused.exit_code == 1 and "is an adapter" in str(refused.exception)
+
+
+def test_code_of_a_checkpoint_needs_a_flag(trained, data, tmp_path):
+    folder = tmp_path / "stranger"
+    shutil.copytree(trained[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "somebody_elses"}))
+    for arguments in (["evaluate", folder, data], ["stage", folder, tmp_path / "staged"]):
+        refused = call(*arguments)
+        assert refused.exit_code == 1 and "--trust-remote-code" in str(refused.exception)
+    assert call("stage", trained[0], tmp_path / "own").exit_code == 0  # installed: needs none
+
+
+def test_names_that_are_not_utf8_are_json(trained, data, tmp_path):
+    videos = tmp_path / "a b"
+    videos.mkdir()
+    clip = next(data.glob("test/*/*.mp4")).read_bytes()
+    for name in (b"a b.mp4", "\u65e5\u672c.mp4".encode(), b"new\nline.mp4", b"bad\xff.mp4"):
+        (videos / os.fsdecode(name)).write_bytes(clip)
+    command = [Path(sys.executable).with_name("effvid"), "predict", videos, "-m", trained[0], "--json", "--quiet"]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    names = {os.path.basename(os.fsencode(record["source"])) for record in json.loads(done.stdout)}
+    assert names == {b"a b.mp4", "\u65e5\u672c.mp4".encode(), b"new\nline.mp4", b"bad\xff.mp4"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "said"),
     [
-        (["predict", "nowhere.mp4", "--model", "no/such/folder"], 1, "effvid: "),
-        (["evaluate", "no_such_folder", "."], 1, "effvid: "),
+        (
+            ["predict", "nowhere.mp4", "--model", "no/such/folder"],
+            1,
+            "'no/such/folder' is neither a folder nor a Hub id",
+        ),
+        (["predict", "", "--model", "no/such/folder"], 1, "effvid: "),
+        (["evaluate", "no such folder", "."], 1, "effvid: "),
+        (["stage", "no such folder", "staged"], 1, "'no such folder' is neither a folder nor a Hub id"),
+        (["train", "nolist.csv", "-o", "out", "-m", "video_focalnet:tiny"], 1, "nolist.csv: no such file or folder"),
+        (["check", "nolist.csv"], 1, "nolist.csv: no such file or folder"),
+        (["check", ""], 1, "an empty path"),
+        (["check", ".", "--min-frames", "0"], 1, "effvid: "),
+        (["train", ".", "-o", "out", "--epochs", "-1"], 2, "not greater than 0"),
+        (["train", ".", "-o", "out", "--lr", "0"], 2, "not greater than 0"),
+        (["train", ".", "-o", "out", "--batch-size", "0"], 2, "--batch-size"),
+        (["bench", "m", "--batch-sizes", "x"], 2, "such as 1,8"),
         (["train", ".", "-o", "out", "--set", "nonsense"], 1, "section.key=value"),
         (["train", ".", "-o", "out", "--set", "training.no_such_field=1"], 1, "no_such_field"),
         (["train", ".", "-o", "out", "--set", "model={model_type: video_focalnet, depths: [0]}"], 1, "depths"),

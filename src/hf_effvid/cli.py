@@ -36,7 +36,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a file name that is not UTF-8, or a terminal that is not
+        text = json.dumps(value, indent=2, default=str)
+    print(text)
 
 
 def _check_device(name: str | None) -> str | None:
@@ -57,6 +62,12 @@ def _check_picture(path: Path | None) -> Path | None:
     if path is not None and path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise typer.BadParameter(f"{path.name!r} must end in .png, .svg or .pdf")
     return path
+
+
+def _check_positive(value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise typer.BadParameter(f"{value} is not greater than 0")
+    return value
 
 
 Device = Annotated[
@@ -294,11 +305,15 @@ def train(
         float | None,
         typer.Option(help="Share of each class to validate on when there is no such split; 0 for none; default: 0.2."),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training clips.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Clips per step and device.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
-    lora: Annotated[int | None, typer.Option(help="Rank of LoRA adapters; the base stays frozen.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(callback=_check_positive, help="Passes over the training clips.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Clips per step and device.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--lr", callback=_check_positive, help="Peak learning rate.")
+    ] = None,
+    lora: Annotated[int | None, typer.Option(min=1, help="Rank of LoRA adapters; the base stays frozen.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest complete checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an earlier run in the folder.")] = False,
     trust_remote_code: RemoteCode = False,
@@ -372,6 +387,7 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="Per-video predictions (.jsonl); makes the run resumable.")
     ] = None,
+    trust_remote_code: RemoteCode = False,
     as_json: JsonFlag = False,
     quiet: Quiet = False,
 ) -> None:
@@ -393,11 +409,12 @@ def evaluate(
         batch_size=batch_size,
         max_videos=max_videos,
         device=device,
-        dataset_name=name or Path(data).name,
+        dataset_name=name,
         split=split,
         predictions_file=predictions,
         frame_order=frame_order,
         seed=seed,
+        trust_remote_code=trust_remote_code,
         progress=_progress(quiet),
     )
     report.model_name = model_name or report.model_name
@@ -410,6 +427,13 @@ def evaluate(
         add_results(results, [replace(report.to_result_entry(), variant=variant)])
     if confusion is not None:
         report.plot_confusion(confusion)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: expected numbers, such as 1,8") from None
 
 
 @app.command()
@@ -461,7 +485,7 @@ def bench(
     known = [entry for path in accuracies or () for entry in ResultsFile.load(path).results]
     report = benchmark(
         variants,
-        batch_sizes=tuple(int(size) for size in batch_sizes.split(",")),
+        batch_sizes=_numbers(batch_sizes),
         rounds=rounds,
         threads=threads,
         accuracies=recorded_accuracies(known, [variant.name for variant in variants], dataset) if known else None,
@@ -617,20 +641,24 @@ def stage(
         Path | None, typer.Option(help="PNG of accuracy against time (effvid bench --chart) for the card.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier staging.")] = False,
+    trust_remote_code: RemoteCode = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Write a Hub folder: weights, complete config, processor, code, card with measured numbers, nothing else.
 
     Example: `effvid stage run/model staged/my-model --card card.yaml --results results.json --repo-id me/my-model`
     """
-    import yaml
-
     from .hub.staging import stage_checkpoint
 
-    if card is not None and card.suffix in (".yaml", ".yml"):
-        card = yaml.safe_load(card.read_text(encoding="utf-8"))
     staged = stage_checkpoint(
-        model, folder, results=results, card=card, repo_id=repo_id, chart=chart, overwrite=overwrite
+        model,
+        folder,
+        results=results,
+        card=card,
+        repo_id=repo_id,
+        chart=chart,
+        overwrite=overwrite,
+        trust_remote_code=trust_remote_code,
     )
     files = {
         path.relative_to(staged).as_posix(): path.stat().st_size
@@ -727,6 +755,9 @@ def main() -> None:
         return
     try:
         app()
+    except BrokenPipeError:  # `effvid ... | head`: whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError, ImportError, KeyError, StrictDataclassError) as error:
         text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
         print(f"effvid: {text or type(error).__name__}", file=sys.stderr)

@@ -214,3 +214,12 @@ def test_real_metadata_tables(name, sizes, classes):
     loaded = load_video_dataset(folder)
     assert {split: len(part) for split, part in loaded.items()} == sizes
     assert len(label_names(loaded)) == classes
+
+
+def test_names_that_are_no_text_and_empty_paths_are_named(clip, tmp_path):
+    (tmp_path / "a").mkdir()
+    shutil.copy(clip, tmp_path / "a" / os.fsdecode(b"bad\xff.mp4"))
+    with pytest.raises(AnnotationError, match=r"bad.udcff.mp4' is not UTF-8. Rename the file"):
+        load_video_dataset(tmp_path)
+    with pytest.raises(AnnotationError, match="an empty path"):
+        load_video_dataset("")

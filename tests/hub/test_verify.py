@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 import hf_effvid.hub.fresh_process
 from hf_effvid.evaluation.classification import evaluate_classifier
 from hf_effvid.evaluation.results import Metric, Provenance, ResultEntry
+from hf_effvid.host_loading import CheckpointNotFound
 from hf_effvid.hub.probe_clips import write_probe_clips
 from hf_effvid.hub.reference import reference_path
 from hf_effvid.hub.staging import stage_checkpoint
@@ -114,7 +115,7 @@ def test_files_and_card_are_part_of_it(copy):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="neither a folder nor a repository"):
+    with pytest.raises(CheckpointNotFound, match="neither a folder nor"):
         verify_checkpoint(tmp_path / "no such folder")
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hf_effvid import VideoClassificationPipeline
 from hf_effvid.pipelines import predict_paths, predictions_table
-from hf_effvid.pipelines.predict import expand_inputs, records_of_rows, rows_of_record
+from hf_effvid.pipelines.predict import RecordFile, expand_inputs, records_of_rows, rows_of_record
 
 from .conftest import largest_difference
 from .hosts import videomae
@@ -241,3 +241,19 @@ def test_windows_that_start_behind_the_end_are_one_error_record(pipe, videos):
     (record,) = predict_paths(pipe, videos.long_mp4, window=1.0, start=100.0)
     assert (record["error"], record["source"]) == ("VideoTooShort", str(videos.long_mp4))
     assert "start=100" in record["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("out.csv", "name,score\nsomebody,3\n"),
+        ("out.jsonl", "{ not json\n"),
+        ("out.jsonl", "[1, 2]\n"),
+        ("out.jsonl", '{"name": "x"}\n'),
+    ],
+)
+def test_a_file_of_somebody_else_is_not_overwritten(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match="holds something else than predictions"):
+        RecordFile(tmp_path / name, in_windows=False)
+    assert (tmp_path / name).read_text() == content

@@ -194,6 +194,7 @@ def test_a_recipe_without_a_frame_count_asks_for_one():
         ({"start": 2.0, "end": 1.0}, "end must be seconds after start"),
         ({"window": -1.0}, "window must be a positive number of seconds"),
         ({"window": "1"}, "window must be a positive number of seconds"),
+        ({"window": 1e-9}, "window must be at least 0.001 s"),
         ({"window": 1.0, "stride": 0.0}, "stride must be a positive number of seconds"),
     ],
     ids=str,

@@ -66,6 +66,8 @@ def check_dataset(
     if any(not hasattr(part, "__len__") for part in splits.values()):
         raise ValueError("a stream has no end to check up to: load the data set without `streaming`")
     names = label_names(splits)
+    if min_frames is not None and min_frames < 1:
+        raise ValueError(f"`min_frames` must be at least 1, got {min_frames}")
     if min_frames is None:
         min_frames = processor.num_frames if processor is not None else 8
 

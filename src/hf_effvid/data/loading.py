@@ -99,6 +99,8 @@ def load_video_dataset(
     if hasattr(source, "features") or isinstance(source, dict):
         return _pick(normalize_columns(source, **columns, **labels), wanted, source)
 
+    if not os.fspath(source):
+        raise AnnotationError("''", "an empty path", "Name a folder, a list file or a data set id.")
     format = format or annotation_format(source)
     if format:
         rows, official_names = read_official(source, format, root, allow_outside_root)
@@ -109,6 +111,7 @@ def load_video_dataset(
         loaded = load_with_datasets(source, split, streaming, load_kwargs)
         return name_splits(normalize_columns(loaded, **columns, **labels), _name_of(source), wanted)
     rows = _select_splits(rows, wanted, source)
+    _check_names(rows, source)
     # The classes are those of all splits, and of videos that are missing too; files only matter in the split asked for.
     names = _class_order(rows, class_names, source)
     several = bool(multi_label) or any(len(row.labels) != 1 for row in rows)
@@ -164,6 +167,17 @@ def _given_names(class_names) -> list[str] | None:
 def _name_of(source) -> str:
     """The last part of a path or Hub id."""
     return os.path.basename(os.path.abspath(os.path.expanduser(source)))
+
+
+def _check_names(rows: list[ClipRow], source) -> None:
+    """Data sets hold text, and a name that is none would fail far from here."""
+    for row in rows:
+        try:
+            row.path.encode()
+        except UnicodeEncodeError:
+            raise AnnotationError(
+                str(source), f"the file name {ascii(row.path)} is not UTF-8", "Rename the file."
+            ) from None
 
 
 def _local_rows(source, root, separator, columns, allow_outside_root) -> list[ClipRow] | None:

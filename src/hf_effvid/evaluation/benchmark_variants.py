@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..host_loading import load_video_classifier
 from ..host_processing import NO_PROCESSOR, load_processor
 from .benchmark_execution import BenchmarkError, NumberType
 
@@ -164,11 +165,9 @@ def built(variant: BenchmarkVariant, number_type: NumberType, device: torch.devi
 
 
 def _load(variant: BenchmarkVariant, number_type: NumberType):
-    from transformers import AutoModelForVideoClassification
-
     path = os.fspath(variant.model)
     try:
-        return AutoModelForVideoClassification.from_pretrained(path, dtype=number_type.weights)
+        return load_video_classifier(path, dtype=number_type.weights)
     except (OSError, ValueError, KeyError) as error:
         raise BenchmarkError(
             f"{variant.name}: {path!r} does not open as a video classifier: {str(error).strip().splitlines()[0]}"

@@ -194,10 +194,13 @@ def _card_parts(card) -> tuple[CardInfo, str | None]:
         raise CardError(
             f"card must be a CardInfo, a dict of its fields or the path of a .yaml or .md file, got {card!r}."
         )
-    text = Path(card).read_text(encoding="utf-8")
-    if Path(card).suffix not in (".yaml", ".yml"):
-        return CardInfo(), text
-    fields = yaml.safe_load(text)
+    try:
+        text = Path(card).read_text(encoding="utf-8")
+        if Path(card).suffix not in (".yaml", ".yml"):
+            return CardInfo(), text
+        fields = yaml.safe_load(text)
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CardError(f"{card}: not readable as text and YAML ({' '.join(str(error).split())[:200]}).") from error
     if not isinstance(fields, dict):
         raise CardError(f"{card}: expected the fields of a card, got {type(fields).__name__}.")
     return CardInfo.from_dict(fields), None

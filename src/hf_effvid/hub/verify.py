@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..evaluation.classification import evaluate_classifier
+from ..host_loading import CheckpointNotFound, why_not_found
 from ..host_processing import clip_shape
 from .card_check import card_problems
 from .claims import Claim, claims_of_card, claims_of_results, find_claim
@@ -122,7 +123,7 @@ def verify_checkpoint(
         The report; `report.ok` says whether everything that could be checked holds.
 
     Raises:
-        OSError: a Hub repository cannot be fetched.
+        CheckpointNotFound, OSError: there is no such folder or repository, or it cannot be fetched.
     """
     source = os.fspath(folder_or_repo)
     report = VerifyReport(source if revision is None else f"{source}@{revision}")
@@ -152,14 +153,11 @@ def verify_checkpoint(
 
 def _download(repo_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-    try:
-        return Path(snapshot_download(repo_id, revision=revision))
-    except (HFValidationError, RepositoryNotFoundError) as error:
-        raise FileNotFoundError(
-            f"{repo_id!r} is neither a folder nor a repository that you can see on the Hub."
-        ) from error
+    missing = why_not_found(repo_id, revision)
+    if missing is not None:
+        raise CheckpointNotFound(missing)
+    return Path(snapshot_download(repo_id, revision=revision))
 
 
 def _check_files(report: VerifyReport, folder: Path, is_local: bool) -> None:

@@ -22,6 +22,7 @@ from ..models.video_reader import VideoTooLarge, iterate_video, probe_video, rea
 # Only places the frames of a window when a file does not tell its rate; time stamps decide which frames these are.
 NOMINAL_FPS = 25.0
 FRAMES_AT_A_TIME = 8
+SHORTEST_TIMING = 0.001  # seconds; the windows of a video are counted before they are cut
 _EPSILON = 1e-6  # seconds
 
 
@@ -196,6 +197,8 @@ def check_timing(window, stride=None):
     for name, value in (("window", window), ("stride", stride)):
         if value is not None and not (isinstance(value, Real) and math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be a positive number of seconds, got {value!r}.")
+        if value is not None and value < SHORTEST_TIMING:
+            raise ValueError(f"{name} must be at least {SHORTEST_TIMING} s, less than any frame lasts, got {value!r}.")
 
 
 def plan_windows(duration, window, stride, first=0.0, last=None):

@@ -116,6 +116,8 @@ def expand_inputs(inputs, suffixes=VIDEO_SUFFIXES, path_column=None):
     inputs = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
     seen = set()
     for one in inputs:
+        if not os.fspath(one):
+            raise ValueError("an empty path was given: expected a video, a folder or a list.")
         path = Path(one)
         if path.is_dir():
             found = videos_in(path, suffixes)
@@ -230,6 +232,8 @@ class RecordFile:
             raise ValueError(f"output must end in .jsonl or .csv, got {self.path.name!r}.")
         self.is_csv = self.path.suffix.lower() == ".csv"
         old = self.read() if resume and self.path.exists() else []
+        if not all(isinstance(record, dict) and isinstance(record.get("source"), str) for record in old):
+            raise self.foreign()
         if any(("start" in record) != in_windows for record in old if "error" not in record):
             raise ValueError(
                 f"{self.path} holds predictions of {'whole videos' if in_windows else 'windows'}: choose another output, delete "
@@ -243,9 +247,16 @@ class RecordFile:
         """The records in the file; a line that was cut off by a crash is left out."""
         text = self.path.read_text(**TEXT)
         complete = text[: text.rfind("\n") + 1]
-        if not self.is_csv:
-            return [json.loads(line) for line in complete.splitlines() if line.strip()]
-        return records_of_rows(csv.DictReader(io.StringIO(complete, newline="")))
+        try:
+            if not self.is_csv:
+                return [json.loads(line) for line in complete.splitlines() if line.strip()]
+            return records_of_rows(csv.DictReader(io.StringIO(complete, newline="")))
+        except (ValueError, LookupError, csv.Error) as error:
+            raise self.foreign() from error
+
+    def foreign(self):
+        """The error for a file that somebody else wrote: it is not overwritten."""
+        return ValueError(f"{self.path} holds something else than predictions: choose another output, or delete it.")
 
     def keep(self, records):
         """Replace the file by these records, at once."""
