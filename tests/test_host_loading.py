@@ -141,6 +141,7 @@ def test_what_is_not_there_is_one_line(checkpoint, tmp_path, load, monkeypatch):
 
 
 def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch):
+    monkeypatch.setattr(host_loading.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(host_loading.constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(CheckpointNotFound, match="'org/name' is neither .* the Hub cannot be reached"):
         load_video_classifier("org/name")
