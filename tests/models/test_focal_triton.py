@@ -126,6 +126,41 @@ def _backward(loss, *tensors):
     return tuple(tensor.grad for tensor in tensors)
 
 
+class Modulated(nn.Module):
+    """The fused modulation with everything trainable."""
+
+    def __init__(self):
+        super().__init__()
+        query, *tensors, spatial, temporal, first, second = modulation_arguments(shape=(1, 3, 4, 5, 6))
+        self.spatial, self.temporal = nn.ParameterList(spatial), nn.ParameterList(temporal)
+        self.first, self.second = first, second
+
+    def forward(self, query, *tensors):
+        kernels = list(self.spatial), list(self.temporal)
+        return triton_focal_modulation(query, *tensors, *kernels, self.first, self.second).modulated.square().mean()
+
+
+def _one_of_two_processes(rank, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    model = nn.parallel.DistributedDataParallel(Modulated())
+    clips = [tensor[rank : rank + 1] for tensor in modulation_arguments()[:5]]
+    model(*clips).backward()
+    torch.save({name: parameter.grad for name, parameter in model.module.named_parameters()}, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_average_their_gradients(tmp_path):
+    torch.multiprocessing.spawn(_one_of_two_processes, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    alone = Modulated()
+    alone(*modulation_arguments()[:5]).backward()
+    assert set(first) == {name for name, _ in alone.named_parameters()}
+    for name, parameter in alone.named_parameters():
+        torch.testing.assert_close(first[name], parameter.grad)
+
+
 @pytest.mark.parametrize("normalize", [False, True])
 def test_the_modulation_is_the_composite(normalize):
     arguments = modulation_arguments()
