@@ -253,6 +253,9 @@ def test_names_that_are_not_utf8_are_json(trained, data, tmp_path):
     assert done.returncode == 0, done.stderr
     names = {os.path.basename(os.fsencode(record["source"])) for record in json.loads(done.stdout)}
     assert names == {b"a b.mp4", "\u65e5\u672c.mp4".encode(), b"new\nline.mp4", b"bad\xff.mp4"}
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([part for part in command if part != "--json"], capture_output=True, env=ascii_only)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr and b"a b.mp4" in done.stdout
 
 
 @pytest.mark.parametrize(

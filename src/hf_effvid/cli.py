@@ -750,6 +750,9 @@ def push(
 
 def main() -> None:
     """Entry point: turns what a user did wrong into one line and exit code 1; everything else keeps its traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show is shown escaped
+            stream.reconfigure(errors="backslashreplace")
     if os.environ.get("EFFVID_DEBUG") == "1":
         app()
         return
