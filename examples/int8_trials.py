@@ -16,7 +16,8 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -27,15 +28,13 @@ from torch import nn
 import hf_effvid
 from hf_effvid.evaluation.benchmark_timing import WallTimer, paired_ratio, time_interleaved, warm_up
 from hf_effvid.evaluation.intervals import paired_bootstrap_difference
-from hf_effvid.evaluation.provenance import current_provenance
-from hf_effvid.evaluation.results import Metric, ResultEntry, add_results
+from hf_effvid.evaluation.results import Metric, ResultEntry, add_results, current_provenance
 from hf_effvid.export.opening import open_subject
 from hf_effvid.export.runtime import ExportedClassifier
 from hf_effvid.export.tracing import LogitsOnly, trace
 
 
-DIFFERENCE = "top1 difference, A minus B"
-ROUNDS = 11
+DIFFERENCE, ROUNDS = "top1 difference, A minus B", 11
 
 
 @dataclass(frozen=True)
@@ -52,14 +51,14 @@ def onnx_trials(model, processor, work: Path) -> Iterator[tuple[str, Callable[[]
     report = hf_effvid.export_model(
         model, work / "exported", processor, int8=("dynamic", "weight-only"), rounds=1, progress=False
     )
-    source = work / "exported" / "model.onnx"
+    source = work / "exported" / report.files[0].file
 
     def opened(name: str, path: Path) -> Trial:
         classifier = ExportedClassifier(path, model.config)
         return Trial(name, lambda pixels: classifier(pixels).logits, path.stat().st_size)
 
     for row in report.files:
-        yield row.variant, lambda row=row: opened(row.variant, work / "exported" / row.file)
+        yield row.variant, partial(opened, row.variant, work / "exported" / row.file)
 
     def dynamic(name: str, **options) -> Trial:
         path = work / f"{abs(hash(name))}.onnx"
@@ -74,26 +73,23 @@ def onnx_trials(model, processor, work: Path) -> Iterator[tuple[str, Callable[[]
         quantizer.model.save_model_to_file(str(work / "n_bits.onnx"))
         return opened(name, work / "n_bits.onnx")
 
-    yield (name := "onnxruntime dynamic, convolutions too"), lambda name=name: dynamic(name)
-    yield (
-        (name := "onnxruntime dynamic, one scale per channel"),
-        lambda name=name: dynamic(name, op_types_to_quantize=["MatMul"], per_channel=True),
-    )
-    yield (name := "onnxruntime MatMulNBits, 8 bits"), lambda name=name: n_bits(name)
+    products = {"op_types_to_quantize": ["MatMul"], "per_channel": True}
+    for name, options in (("convolutions too", {}), ("one scale per channel", products)):
+        name = f"onnxruntime dynamic, {name}"
+        yield name, partial(dynamic, name, **options)
+    yield "onnxruntime MatMulNBits, 8 bits", partial(n_bits, "onnxruntime MatMulNBits, 8 bits")
 
 
 def torch_trials(model, shape) -> Iterator[tuple[str, Callable[[], Trial]]]:
     """torch's own quantisation and torchao's, in eager torch and as torch.export programs."""
 
     def eager(name: str, change) -> Trial:
-        module = LogitsOnly(change(copy.deepcopy(model)))
-        stored = io.BytesIO()
+        module, stored = LogitsOnly(change(copy.deepcopy(model))), io.BytesIO()
         torch.save(module.state_dict(), stored)
         return Trial(name, module, stored.tell())
 
     def program(name: str, change) -> Trial:
-        exported = trace(LogitsOnly(change(copy.deepcopy(model))), shape, ("batch",))
-        stored = io.BytesIO()
+        exported, stored = trace(LogitsOnly(change(copy.deepcopy(model))), shape, ("batch",)), io.BytesIO()
         torch.export.save(exported, stored)
         return Trial(name, exported.module(), stored.tell())
 
@@ -114,23 +110,16 @@ def torch_trials(model, shape) -> Iterator[tuple[str, Callable[[], Trial]]]:
         ("torchao weight-only", torchao("Int8WeightOnlyConfig")),
         ("torchao dynamic", torchao("Int8DynamicActivationInt8WeightConfig")),
     ):
-        yield f"{title}, eager", lambda title=title, change=change: eager(f"{title}, eager", change)
-        yield (
-            f"{title}, torch.export",
-            lambda title=title, change=change: program(f"{title}, torch.export", change),
-        )
+        yield f"{title}, eager", partial(eager, f"{title}, eager", change)
+        yield f"{title}, torch.export", partial(program, f"{title}, torch.export", change)
 
 
-def clips_and_labels(processor, config, data: str, split: str, max_videos: int | None):
+def clips_and_labels(processor, config, data: str, split: str):
     """One clip of every video, and the number of its class."""
     rows = hf_effvid.load_video_dataset(data, split=split)
-    names = rows.features["label"].names
-    numbers = {name: number for number, name in config.id2label.items()}
-    clips, labels = [], []
-    for index in range(min(len(rows), max_videos or len(rows))):
-        clips.append(processor([rows[index]["video"]], return_tensors="pt")["pixel_values"][:1])
-        labels.append(int(numbers[names[rows[index]["label"]]]))
-    return torch.cat(clips), torch.tensor(labels)
+    names, numbers = rows.features["label"].names, {name: number for number, name in config.id2label.items()}
+    clips = [processor([row["video"]], return_tensors="pt")["pixel_values"][:1] for row in rows]
+    return torch.cat(clips), torch.tensor([int(numbers[names[label]]) for label in rows["label"]])
 
 
 def main() -> None:
@@ -138,7 +127,6 @@ def main() -> None:
     parser.add_argument("model", help="folder or Hub id of a video classifier")
     parser.add_argument("data", help="folder of class folders, list or data set id")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--max-videos", type=int)
     parser.add_argument("--name", default="unnamed", help="name of the data set in the results")
     parser.add_argument("--model-name", help="name of the checkpoint in the results")
     parser.add_argument("--results", type=Path, help="results file (JSON) to extend")
@@ -147,7 +135,7 @@ def main() -> None:
     logging.disable(logging.WARNING)  # both libraries advise at length
 
     subject = open_subject(args.model)
-    clips, labels = clips_and_labels(subject.processor, subject.model.config, args.data, args.split, args.max_videos)
+    clips, labels = clips_and_labels(subject.processor, subject.model.config, args.data, args.split)
     original = LogitsOnly(subject.model)
     trials = [Trial("PyTorch float32", original, sum(p.numel() * 4 for p in original.parameters()))]
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
@@ -171,8 +159,8 @@ def main() -> None:
 
 
 def report(args, name: str, trials: list[Trial], answers: dict, labels: torch.Tensor, times: dict) -> None:
-    """Prints one line per trial, and records accuracies and differences."""
-    provenance, entries = current_provenance(dtype="float32"), []
+    """Prints one line per trial, and records accuracies and, against PyTorch, differences."""
+    entries = []
     right = {trial: (logits.argmax(-1) == labels).tolist() for trial, logits in answers.items()}
     baseline = trials[0].name
     for trial in trials:
@@ -181,33 +169,29 @@ def report(args, name: str, trials: list[Trial], answers: dict, labels: torch.Te
         ratio = paired_ratio(times[baseline], times[trial.name])
         top1 = Metric.proportion("top1", sum(right[trial.name]), len(labels))
         distance = (answers[trial.name] - answers[baseline]).abs().max().item()
-        print(
-            f"{trial.name:<44}{top1.value:7.1%}  {100 * paired['difference']:+5.1f} points  same on {same} of {len(labels)}  "
-            f"max diff {distance:.1e}  {trial.bytes / 1e6:6.2f} MB  {ratio.median:.2f} x as fast as {baseline} "
-            f"[{ratio.interval[0]:.2f}, {ratio.interval[1]:.2f}]"
+        summary = (
+            f"max logit difference {distance:.1e}; {trial.bytes / 1e6:.2f} MB; {ratio.median:.2f} "
+            f"[{ratio.interval[0]:.2f}, {ratio.interval[1]:.2f}] x as fast as {baseline}"
         )
+        change = f"{100 * paired['difference']:+5.1f} points, same answer on {same} of {len(labels)}"
+        print(f"{trial.name:<44}{top1.value:7.1%} ({change}); {summary}")
+        metrics = [top1]
+        if trial.name != baseline:
+            method = "paired bootstrap over videos 95%"
+            metrics.append(Metric(DIFFERENCE, paired["difference"], paired["n"], tuple(paired["interval"]), method))
+            metrics.append(Metric.proportion("same_answer", same, len(labels)))
         entry = ResultEntry(
             task="video-classification",
             model=args.model_name or name,
             dataset=args.name,
             split=args.split,
-            metrics=(top1,),
+            metrics=tuple(metrics),
             variant=trial.name,
-            provenance=provenance,
+            provenance=current_provenance(),
             protocol={"num_clips": 1, "num_crops": 1},
-            notes=(f"{trial.bytes:,} bytes; {ratio.median:.3g} times as fast as {baseline} ({ratio.method})",),
+            notes=(f"{summary} ({ratio.method})",),
         )
         entries.append(entry)
-        if trial.name != baseline:
-            method = "paired bootstrap over videos 95%"
-            difference = Metric(DIFFERENCE, paired["difference"], paired["n"], tuple(paired["interval"]), method)
-            speed = Metric("times as fast", ratio.median, len(ratio.per_round), ratio.interval, ratio.method)
-            share = Metric.proportion("same_answer", same, len(labels))
-            entries.append(
-                replace(
-                    entry, variant=f"{trial.name} against {baseline}", metrics=(difference, share, speed), notes=()
-                )
-            )
     if args.results:
         add_results(args.results, entries)
 
