@@ -91,7 +91,7 @@ def torch_trials(model, shape) -> Iterator[tuple[str, Callable[[], Trial]]]:
     def program(name: str, change) -> Trial:
         exported, stored = trace(LogitsOnly(change(copy.deepcopy(model))), shape, ("batch",)), io.BytesIO()
         torch.export.save(exported, stored)
-        return Trial(name, exported.module(), stored.tell())
+        return Trial(name, exported.module(), len(stored.getbuffer()))
 
     def torch_dynamic(network):
         return torch.ao.quantization.quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
