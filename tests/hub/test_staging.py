@@ -223,6 +223,17 @@ def test_an_adapter_folder_is_staged_as_an_adapter(tmp_path):
     assert not (folder / "config.json").exists()
 
 
+def test_an_adapter_with_other_classes_than_its_base_is_not_staged(tmp_path):
+    tiny_model(num_labels=7).save_pretrained(tmp_path / "base")
+    model = VideoFocalNetForVideoClassification.from_pretrained(
+        tmp_path / "base", num_labels=4, ignore_mismatched_sizes=True
+    )
+    adapter = get_peft_model(model, LoraConfig(r=2, target_modules=["fc1"], modules_to_save=["classifier"]))
+    with pytest.raises(StageError, match="4 classes of its own and its base model 7 others"):
+        stage_checkpoint(adapter, tmp_path / "stage", tiny_processor(), card=CardInfo(base_model="org/base"))
+    assert stage_checkpoint(adapter.merge_and_unload(), tmp_path / "stage", tiny_processor()).is_dir()
+
+
 def test_a_chart_is_part_of_the_checkpoint(tmp_path):
     point = ParetoPoint("tiny", milliseconds=10.0, accuracy=0.8, interval=(0.7, 0.9))
     png, svg = plot_pareto([point], tmp_path / "chart", title="Accuracy against time", time_label="ms")

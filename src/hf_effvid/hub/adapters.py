@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from transformers import AutoConfig
+
 from .card_info import CardError, check_hub_id
 from .stage_files import StageError
 
@@ -19,8 +21,9 @@ def save_adapter(model, folder: Path, base_model: str | None) -> None:
         base_model: Hub id of the base model; default: the one PEFT recorded.
 
     Raises:
-        StageError: the base model is not a Hub id, so that nobody could load the adapter.
+        StageError: the base model is not a Hub id, or has other classes, so that nobody could load the adapter.
     """
+    _check_classes(model)
     model.save_pretrained(folder, safe_serialization=True)
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -38,3 +41,18 @@ def save_adapter(model, folder: Path, base_model: str | None) -> None:
     config["auto_mapping"] = None
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's own card, which is empty
+
+
+def _check_classes(model) -> None:
+    """The classes are in the configuration of the base model, and others load the adapter with that one."""
+    recorded = next(iter(model.peft_config.values())).base_model_name_or_path
+    try:
+        theirs = AutoConfig.from_pretrained(recorded).id2label
+    except (OSError, ValueError, TypeError):  # not to be had from here; `verify` loads it all
+        return
+    ours = model.config.id2label
+    if ours != theirs:
+        raise StageError(
+            f"the adapter has {len(ours)} classes of its own and its base model {len(theirs)} others, which those who load it "
+            "would get. Publish the whole model instead: model.merge_and_unload(), or the folder that training wrote it to."
+        )
