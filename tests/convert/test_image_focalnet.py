@@ -14,6 +14,7 @@ from transformers import (
 )
 from typer.testing import CliRunner
 
+from hf_effvid import VideoFocalNetConfig, VideoFocalNetForVideoClassification
 from hf_effvid.cli import app
 from hf_effvid.convert import CheckpointError, convert_image_focalnet, video_from_image_focalnet
 from hf_effvid.convert.image_focalnet import read_image_focalnet
@@ -156,6 +157,18 @@ def test_folders_of_transformers_and_timm(tmp_path):
             expected = model(pixels)
             expected = getattr(expected, "logits", expected)
             torch.testing.assert_close(video(pixels[:, None]).logits, expected, rtol=0, atol=1e-4)
+
+
+def test_the_released_tiny_has_212_image_weights_under_every_name():
+    """And 72 more in the video model: six for each of its 12 blocks, all of them temporal."""
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        models = FocalNetForImageClassification(FocalNetConfig()), timm.create_model("focalnet_tiny_srf")
+        video = VideoFocalNetForVideoClassification(VideoFocalNetConfig.from_preset("tiny", num_labels=400))
+    first, second = (read_image_focalnet(model).weights for model in models)
+    assert first.keys() == second.keys() and len(first) == 212
+    new = video.state_dict().keys() - {convert_key(key) for key in first}
+    assert len(new) == 72 and all("temporal" in name for name in new)
 
 
 # --- the published start ---
