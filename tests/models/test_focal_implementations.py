@@ -1,5 +1,7 @@
 """Every implementation of focal modulation on the processor gives what its definition gives, forward and backward."""
 
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -121,15 +123,16 @@ def gradients(outputs, leaves):
 
 @pytest.mark.parametrize(("name", "dtype"), SETTINGS)
 @settings(max_examples=12, deadline=None)
-@given(spec=shapes, keep_modulators=st.booleans())
-def test_modulation_is_the_composite(name, dtype, spec, keep_modulators):
+@given(spec=shapes, keep_modulators=st.booleans(), piece_bytes=st.sampled_from([100, 1 << 20]))
+def test_modulation_is_the_composite(name, dtype, spec, keep_modulators, piece_bytes):
     arguments, leaves, options = make_arguments(spec, dtype)
     double, double_leaves = in_double(arguments, leaves)
     reference = composite_focal_modulation(*double, **options)
     with focal_implementation(name):
         with torch.no_grad():
             before = [leaf.clone() for leaf in leaves]
-            plain = focal_modulation(*arguments, **options, keep_modulators=keep_modulators)
+            with mock.patch.object(focal_processor, "PIECE_BYTES", piece_bytes):
+                plain = focal_modulation(*arguments, **options, keep_modulators=keep_modulators)
             assert all(torch.equal(leaf, copy) for leaf, copy in zip(leaves, before, strict=True))
         result = focal_modulation(*arguments, **options)
     assert plain.modulated.dtype == result.modulated.dtype == dtype
@@ -174,9 +177,7 @@ def in_double_modules(tokens, *modules):
 
 
 def test_the_mlp_in_pieces_is_the_mlp(monkeypatch):
-    monkeypatch.setattr(
-        focal_processor, "MLP_CHUNK_BYTES", 7 * 4 * 20
-    )  # seven rows at a time, the last piece is smaller
+    monkeypatch.setattr(focal_processor, "MLP_PIECE_BYTES", 7 * 4 * 20)  # seven pieces, the last one is smaller
     torch.manual_seed(0)
     fc1, fc2, tokens = nn.Linear(5, 20), nn.Linear(20, 6), torch.randn(2, 24, 5)
     for name in {name for name, _ in SETTINGS}:

@@ -11,7 +11,12 @@ What is different from the composite (`focal_composite`):
 Zero padding in time costs nothing as it is: oneDNN's kernels leave out taps that lie outside.
 """
 
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from .focal_composite import FocalModulation
@@ -21,8 +26,10 @@ from .layers import is_plain_linear
 from .processor_libraries import OneDnn, Plain, onednn_can
 
 
-# hidden values of the MLP at a time, in bytes: the second level cache of two cores, roughly
-MLP_CHUNK_BYTES = 4 << 20
+# What is worked on at a time, for each thread, in bytes of one tensor: what a core's own caches hold, more or less. It is also what
+# the C library hands out again and again, where larger blocks go back to the system and come back as pages to be cleared.
+PIECE_BYTES = 5 << 19
+MLP_PIECE_BYTES = 2 << 20
 # below this many token values a call takes well under a millisecond whatever does it
 SMALL = 1 << 15
 
@@ -51,8 +58,8 @@ class ProcessorFocal:
             return self.library.linear(hidden, weight2, bias2, True)
         rows = tokens.reshape(-1, tokens.shape[-1])
         result = rows.new_empty(rows.shape[0], weight2.shape[0])
-        num_rows = max(1, MLP_CHUNK_BYTES // (weight1.shape[0] * rows.element_size()))
-        for chunk, part in zip(rows.split(num_rows), result.split(num_rows), strict=True):
+        pieces = _num_pieces(rows.shape[0] * weight1.shape[0] * rows.element_size(), MLP_PIECE_BYTES)
+        for chunk, part in zip(rows.chunk(pieces), result.chunk(pieces), strict=True):
             hidden = self.library.linear_gelu(chunk, weight1, bias1, False)
             part.copy_(self.library.linear(hidden, weight2, bias2, False))
         return result.view(*tokens.shape[:-1], -1)
@@ -72,51 +79,52 @@ class ProcessorFocal:
         keep_modulators=True,
     ):
         divisor = len(spatial_kernels) + 1 if normalize else 1
-        spatial = self._gather_in_space(spatial_context, spatial_gates, spatial_kernels, divisor)
-        if temporal_context is None:
-            modulated, spatial = self._modulate(query, spatial, spatial_projection, keep_modulators)
-            return FocalModulation(modulated, spatial, None)
-        modulated, spatial = self._modulate(query, spatial, spatial_projection, keep_modulators)
-        temporal = self._gather_in_time(temporal_context, temporal_gates, temporal_kernels, divisor)
-        modulated, temporal = self._modulate(modulated, temporal, temporal_projection, keep_modulators)
-        return FocalModulation(modulated, spatial, temporal)
+        space = _Branch(spatial_kernels, spatial_projection, divisor, mean_over=(1, 2))
+        time = None
+        if temporal_context is not None:
+            kernels = [kernel[..., None] for kernel in temporal_kernels]
+            time = _Branch(kernels, temporal_projection, divisor, mean_over=(1,))
+        tensors = query, spatial_context, spatial_gates, temporal_context, temporal_gates
+        projections = [branch.projection for branch in (space, time) if branch is not None]
+        weights = [p for m in projections if isinstance(m, nn.Module) for p in m.parameters()]
+        grad = _wants_grad(*tensors, *spatial_kernels, *temporal_kernels, *weights)
+        if grad or keep_modulators or not all(map(is_plain_linear, projections)):
+            return self._as_a_whole(*tensors, space, time, grad)
+        return FocalModulation(self._in_pieces(*tensors, space, time), None, None)
 
-    def _modulate(self, query, gathered, projection, keep_modulator):
-        """query * projection(gathered), and the modulator where it is wanted."""
-        if keep_modulator or not is_plain_linear(projection):
-            (modulator,) = self.projection(projection, gathered, [query.shape[-1]])
-            return query * modulator, modulator
-        gathered, query, weight, bias = _in_one_type(gathered, query, projection.weight, projection.bias)
-        grad = _wants_grad(query, gathered, weight, bias)
-        return self.library.linear_times(gathered, weight, bias, query, grad), None
+    def _as_a_whole(self, query, spatial_context, spatial_gates, temporal_context, temporal_gates, space, time, grad):
+        spatial = self._modulator(spatial_context.flatten(0, 1), spatial_gates.flatten(0, 1), space, grad)
+        spatial = spatial.view(query.shape)
+        if time is None:
+            return FocalModulation(query * spatial, spatial, None)
+        temporal = self._modulator(temporal_context.flatten(2, 3), temporal_gates.flatten(2, 3), time, grad)
+        temporal = temporal.view(query.shape)
+        return FocalModulation(query * spatial * temporal, spatial, temporal)
 
-    def _gather_in_space(self, context, gates, kernels, divisor):
-        batch, steps, height, width, channels = context.shape
-        context, gates, *kernels = _in_one_type(context, gates, *kernels)
-        gathered = self._gated_sum(
-            context.reshape(batch * steps, height, width, channels),
-            gates.reshape(batch * steps, height, width, -1),
-            kernels,
-            mean_over=(1, 2),
-            divisor=divisor,
-        )
-        return gathered.reshape(batch, steps, height, width, channels)
+    def _in_pieces(self, query, spatial_context, spatial_gates, temporal_context, temporal_gates, space, time):
+        """The modulated query: some frames at a time in space, some sites at a time in time, so that nothing leaves the caches."""
+        result = torch.empty(query.shape, dtype=_result_type(query, spatial_context))
+        pieces = _num_pieces(result.nbytes, PIECE_BYTES)
+        frames = (tensor.flatten(0, 1).chunk(pieces) for tensor in (query, spatial_context, spatial_gates, result))
+        for query_here, context, gates, result_here in zip(*frames, strict=True):
+            torch.mul(query_here, self._modulator(context, gates, space, False), out=result_here)
+        if time is not None:
+            tracks = (t.flatten(2, 3).chunk(pieces, dim=2) for t in (temporal_context, temporal_gates, result))
+            for context, gates, result_here in zip(*tracks, strict=True):
+                result_here.mul_(self._modulator(context.contiguous(), gates, time, False))
+        return result
 
-    def _gather_in_time(self, context, gates, kernels, divisor):
-        batch, steps, height, width, channels = context.shape
-        context, gates, *kernels = _in_one_type(context, gates, *kernels)
-        gathered = self._gated_sum(
-            context.reshape(batch, steps, height * width, channels),
-            gates.reshape(batch, steps, height * width, -1),
-            [kernel[..., None] for kernel in kernels],
-            mean_over=(1,),
-            divisor=divisor,
-        )
-        return gathered.reshape(batch, steps, height, width, channels)
+    def _modulator(self, context, gates, branch, grad):
+        """Projection of the gated sum over maps (N, H, W, C) with gates (N, H, W, L + 1)."""
+        context, gates, *kernels = _in_one_type(context, gates, *branch.kernels)
+        gathered = self._gated_sum(context, gates, kernels, branch.mean_over, grad)
+        if branch.divisor != 1:
+            gathered = gathered / branch.divisor if grad else gathered.div_(branch.divisor)
+        (modulator,) = self.projection(branch.projection, gathered, [context.shape[-1]])
+        return modulator
 
-    def _gated_sum(self, context, gates, kernels, mean_over, divisor):
-        """Levels of maps (N, H, W, C), each times its gate of (N, H, W, L + 1), summed in order."""
-        grad = _wants_grad(context, gates, *kernels)
+    def _gated_sum(self, context, gates, kernels, mean_over, grad):
+        """Levels of a context, each times its gate, summed in order, the mean of the last one at the end."""
         total = None
         for level, kernel in enumerate(kernels):
             wider = self.library.convolution_gelu(context, kernel, grad)
@@ -126,10 +134,22 @@ class ProcessorFocal:
         everywhere = F.gelu(context.mean(dim=mean_over, keepdim=True))
         if kernels:
             total = _add_gated(total, context, gates[..., -2:-1], grad)
-        total = everywhere * gates[..., -1:] if total is None else _add(total, everywhere, gates[..., -1:], grad)
-        if divisor != 1:
-            total = total / divisor if grad else total.div_(divisor)
-        return total
+        if total is None:
+            return (everywhere * gates[..., -1:]).expand(context.shape)
+        return _add(total, everywhere, gates[..., -1:], grad)
+
+
+class _Branch(NamedTuple):
+    """What is done in space, or in time: kernels, projection, divisor of the sum, dimensions of the global mean."""
+
+    kernels: list
+    projection: Callable
+    divisor: int
+    mean_over: tuple[int, ...]
+
+
+def _num_pieces(num_bytes, piece_bytes):
+    return math.ceil(num_bytes / (piece_bytes * torch.get_num_threads()))
 
 
 def _add_gated(total, level, gate, grad):
@@ -147,6 +167,12 @@ def _wants_grad(*tensors):
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
+def _result_type(query, context):
+    """Number type of the composite's result: contexts are cast by autocast, the query is not."""
+    (context,) = _in_one_type(context)
+    return torch.promote_types(query.dtype, context.dtype)
+
+
 def _in_one_type(*tensors):
     """The tensors, cast as autocast would: operators that it does not know take one type only."""
     if not torch.is_autocast_enabled("cpu") or tensors[0].dtype == torch.float64:
@@ -156,7 +182,8 @@ def _in_one_type(*tensors):
 
 
 def _on_processor(call):
-    return call.device_type == "cpu" and call.dtype in (torch.float32, torch.float64, torch.bfloat16)
+    known = call.dtype in (torch.float32, torch.float64, torch.bfloat16)
+    return call.device_type == "cpu" and known and 0 not in call.shape
 
 
 def _worth_it(call):

@@ -4,7 +4,7 @@
 
 `F.linear` in float32 goes to the BLAS that PyTorch was built with (MKL), convolutions go to oneDNN, and on some processors one of
 the two runs at less than half of the other's speed. `OneDnn` has oneDNN do the linear layers too, with the operators of PyTorch's
-own compiler, which also take an exact GELU or a product along.
+own compiler, which also take an exact GELU along.
 
 Everything is channels-last and rounds differently from the other library, no more. The last argument of each function says
 whether gradients are wanted; without them results may be changed in place.
@@ -28,12 +28,6 @@ class Plain:
     def linear_gelu(tokens, weight, bias, grad):
         """The same with an exact GELU on it."""
         return _gelu(F.linear(tokens, weight, bias), grad)
-
-    @staticmethod
-    def linear_times(tokens, weight, bias, factor, grad):
-        """The same times a `factor` of the shape of the result."""
-        result = F.linear(tokens, weight, bias)
-        return result * factor if grad else result.mul_(factor)
 
     @staticmethod
     def convolution_gelu(maps, kernel, grad):
@@ -60,12 +54,6 @@ class OneDnn:
         if grad:
             return F.gelu(OneDnn.linear(tokens, weight, bias, grad))
         return torch.ops.mkldnn._linear_pointwise.default(tokens, weight, bias, "gelu", [], "none")
-
-    @staticmethod
-    def linear_times(tokens, weight, bias, factor, grad):
-        if grad:
-            return OneDnn.linear(tokens, weight, bias, grad) * factor
-        return torch.ops.mkldnn._linear_pointwise.binary(tokens, factor, weight, bias, "mul")
 
     @staticmethod
     def convolution_gelu(maps, kernel, grad):
