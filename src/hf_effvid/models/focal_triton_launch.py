@@ -11,6 +11,8 @@ from .focal_triton_kernels import INTERPRETED, spatial_kernel, temporal_kernel, 
 
 # rows of the matrix product a warp group is busy with; more steps than this do not fit with their site into one program
 MAX_STEPS = 64
+# of the spatial kernel: what 4 warps hold in registers with several blocks per multiprocessor, and 32 bytes of each row in half precision
+SITES_PER_BLOCK, CHANNELS_PER_PROGRAM = 32, 16
 
 
 def launch_temporal(context, gates, kernels):
@@ -89,7 +91,7 @@ def launch_spatial(context, gates, kernels):
     weights = torch.cat([kernel.reshape(channels, -1).t() for kernel in kernels]).contiguous()  # (taps, C)
     scratch = context.new_empty(levels, frames * sites, channels)
     output = context.new_empty(batch, steps, height, width, channels)
-    block_c = _block(channels, 16)
+    block_c = _block(channels, CHANNELS_PER_PROGRAM)
     with _device_of(context):
         spatial_kernel[(frames * triton.cdiv(channels, block_c),)](
             context,
@@ -105,7 +107,7 @@ def launch_spatial(context, gates, kernels):
             gates_stride,
             LEVELS=levels,
             WINDOW=kernels[0].shape[-1],
-            BLOCK_S=32,
+            BLOCK_S=SITES_PER_BLOCK,
             BLOCK_C=block_c,
             num_warps=4,
         )
