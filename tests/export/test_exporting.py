@@ -91,6 +91,7 @@ def test_the_same_in_onnx_where_only_the_numbers_tell(tmp_path):
     assert "differs from the model" in report.notes[1]
 
 
+@pytest.mark.slow
 def test_a_program_in_bfloat16_takes_and_gives_float32(videomae, tmp_path):
     report = export_model(videomae, tmp_path / "out", stock_processor(), format="pt2", dtype="bfloat16", **QUICK)
     assert [row.variant for row in report.files] == ["torch.export bfloat16"]
@@ -171,6 +172,7 @@ def test_float16_in_onnx(tmp_path):
     assert report.files[0].bytes < 0.8 * report.rows[0].bytes
 
 
+@pytest.mark.slow
 def test_adapters_are_merged(tmp_path):
     peft = pytest.importorskip("peft", reason="the train extra is not installed")
     adapted = peft.get_peft_model(one_block(), peft.LoraConfig(r=2, target_modules=["fc1", "fc2"]))
