@@ -71,6 +71,14 @@ def test_the_faster_library_is_chosen(fast, monkeypatch):
     assert chosen_implementation(call()) is CHANNELS_LAST
 
 
+@pytest.mark.parametrize(("onednn", "name"), [(100.0, "onednn"), (80.0, "channels_last")])
+def test_in_half_precision_it_is_enough_to_keep_up(onednn, name, monkeypatch):
+    probe = GemmProbe(torch.bfloat16, 1, plain=100.0, onednn=onednn)
+    monkeypatch.setattr("hf_effvid.models.focal_processor.probe_gemm", lambda dtype: probe)
+    monkeypatch.setattr("hf_effvid.models.focal_processor.onednn_can", lambda dtype: True)
+    assert chosen_implementation(call(dtype=torch.bfloat16)).name == name
+
+
 @pytest.mark.parametrize(
     ("different", "name"),
     [

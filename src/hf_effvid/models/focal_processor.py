@@ -194,6 +194,11 @@ def _worth_it(call):
     return size >= SMALL and not torch.are_deterministic_algorithms_enabled()
 
 
+def _is_faster(call):
+    probe = probe_gemm(call.dtype)
+    return probe.onednn_is_faster if call.dtype == torch.float32 else probe.onednn_keeps_up
+
+
 def _implementation(name, library, supports, prefers):
     operations = ProcessorFocal(library)
     return FocalImplementation(
@@ -206,5 +211,5 @@ ONEDNN = _implementation(
     "onednn",
     OneDnn,
     lambda call: _on_processor(call) and onednn_can(call.dtype),
-    lambda call: _worth_it(call) and probe_gemm(call.dtype).onednn_is_faster,
+    lambda call: _worth_it(call) and _is_faster(call),
 )

@@ -5,6 +5,7 @@
 The name of the processor does not tell: it depends on the versions of both libraries and on what the machine lets them use.
 """
 
+import os
 import threading
 import time
 from typing import NamedTuple
@@ -20,7 +21,7 @@ REPEATS = 8
 # where threads have to wait for a processor, a product can take a hundred times as long as it should
 MAX_SECONDS = 0.06
 # a difference that no clock shows by accident, since the choice decides how results are rounded
-CLEARLY_FASTER = 1.2
+CLEARLY_FASTER, ABOUT_AS_FAST = 1.2, 0.85
 
 _lock = threading.Lock()
 _results = {}
@@ -46,9 +47,24 @@ class GemmProbe(NamedTuple):
         """Whether it is, and clearly so."""
         return self.onednn > CLEARLY_FASTER * self.plain
 
+    @property
+    def onednn_keeps_up(self):
+        """Whether it is not clearly slower. In bfloat16 `F.linear` is oneDNN's own, and only what it can do along differs."""
+        return self.onednn > ABOUT_AS_FAST * self.plain
+
     def __str__(self):
         name, threads = str(self.dtype).removeprefix("torch."), f"{self.threads} thread{'s'[: self.threads > 1]}"
         return f"GEMM probe, {name}, {threads}: F.linear {self.plain:.0f} GFLOP/s, oneDNN {self.onednn:.0f} GFLOP/s"
+
+
+def _forget_the_lock():
+    """A process that is forked while another thread measures would wait for that thread, which it does not have."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_lock)
 
 
 def probe_gemm(dtype):
