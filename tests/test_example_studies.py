@@ -43,26 +43,12 @@ def test_ablations(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_long_range(tmp_path):
-    flags = (
-        "--tasks",
-        "match",
-        "--seeds",
-        "0",
-        "--steps",
-        "2",
-        "--clips",
-        "4",
-        "--results",
-        "r.json",
-        "--picture",
-        "p.png",
-    )
+    work = "--models levels-2 kernels-1 --tasks match --seeds 0 --steps 2 --clips 4"
+    flags = [*work.split(), "--results", "r.json", "--picture", "p.png"]
     printed = run(EXAMPLES / "long_range.py", tmp_path, *flags)
-    assert "match, published, seed 0: 4: " in printed
+    assert "match, levels-2, seed 0: 4: " in printed
     results = ResultsFile.load(tmp_path / "r.json").results
-    assert [entry.variant for entry in results] == [
-        "published temporal encoding", "without the global temporal context", "no temporal branch",
-    ]  # fmt: skip
+    assert [entry.variant for entry in results] == ["2 levels", "1 level, no global context"]
     assert results[0].metric("top1").n == 4 * 8 and results[0].metric("top1 at distance 28").n == 4
     assert (tmp_path / "p.png").stat().st_size > 10_000
 
