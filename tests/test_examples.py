@@ -264,3 +264,20 @@ def test_recipes_train_two_steps(path, clips, tmp_path):
         outcome.model_dir, hf_effvid.load_video_dataset(str(clips), split="test"), progress=False
     )
     assert outcome.to_dict()["steps"] == 2 and report.n == 4 and report.labels == sorted(MOTION_CLASSES[:4])
+
+
+@pytest.mark.slow
+def test_bench_focal_paths(tmp_path):
+    """The released size on one small frame: every way is timed, compared with the literal network and recorded."""
+    flags = "--sizes tiny --variants fast fast-bf16 --rounds 2 --train-rounds 1 --threads 1 --frames 1 --side 32 --no-memory"
+    results = tmp_path / "paths.json"
+    text = run(EXAMPLES / "bench_focal_paths.py", tmp_path, *flags.split(), "--results", results)
+    entries = ResultsFile.load(results).results
+    names = {entry.model.partition(", ")[2] for entry in entries}
+    assert names == {"literal", "fast", "fast-bf16", "composite", "fast-bf16-autocast"}
+    assert len(entries) == 3 + 4  # forward passes, training steps
+    for entry in entries:
+        assert (entry.cost.speedup is None) == entry.model.endswith("literal")
+        assert any(note.startswith("GEMM probe, float32, 1 thread: F.linear ") for note in entry.notes)
+    (difference,) = {note for note in entries[0].notes if note.startswith("largest float32 difference")}
+    assert difference in text and all(float(part.split()[-1]) < 1e-5 for part in difference.split(": ")[1].split(", "))
