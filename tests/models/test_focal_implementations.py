@@ -131,7 +131,7 @@ def test_modulation_is_the_composite(name, dtype, spec, keep_modulators, piece_b
     with focal_implementation(name):
         with torch.no_grad():
             before = [leaf.clone() for leaf in leaves]
-            with mock.patch.object(focal_processor, "PIECE_BYTES", piece_bytes):
+            with mock.patch.multiple(focal_processor, PIECE_BYTES=piece_bytes, WEIGHT_MULTIPLE=0):
                 plain = focal_modulation(*arguments, **options, keep_modulators=keep_modulators)
             assert all(torch.equal(leaf, copy) for leaf, copy in zip(leaves, before, strict=True))
         result = focal_modulation(*arguments, **options)
@@ -177,6 +177,7 @@ def in_double_modules(tokens, *modules):
 
 
 def test_the_mlp_in_pieces_is_the_mlp(monkeypatch):
+    monkeypatch.setattr(focal_processor, "WEIGHT_MULTIPLE", 0)
     monkeypatch.setattr(focal_processor, "MLP_PIECE_BYTES", 7 * 4 * 20)  # seven pieces, the last one is smaller
     torch.manual_seed(0)
     fc1, fc2, tokens = nn.Linear(5, 20), nn.Linear(20, 6), torch.randn(2, 24, 5)

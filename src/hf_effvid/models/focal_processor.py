@@ -30,6 +30,8 @@ from .processor_libraries import OneDnn, Plain, onednn_can
 # the C library hands out again and again, where larger blocks go back to the system and come back as pages to be cleared.
 PIECE_BYTES = 5 << 19
 MLP_PIECE_BYTES = 2 << 20
+# ... but several times the size of the weights, which every piece rearranges anew
+WEIGHT_MULTIPLE = 4
 # below this many token values a call takes well under a millisecond whatever does it
 SMALL = 1 << 15
 
@@ -58,7 +60,8 @@ class ProcessorFocal:
             return self.library.linear(hidden, weight2, bias2, True)
         rows = tokens.reshape(-1, tokens.shape[-1])
         result = rows.new_empty(rows.shape[0], weight2.shape[0])
-        pieces = _num_pieces(rows.shape[0] * weight1.shape[0] * rows.element_size(), MLP_PIECE_BYTES)
+        hidden_bytes = rows.shape[0] * weight1.shape[0] * rows.element_size()
+        pieces = _num_pieces(hidden_bytes, MLP_PIECE_BYTES, weight1.nbytes)
         for chunk, part in zip(rows.chunk(pieces), result.chunk(pieces), strict=True):
             hidden = self.library.linear_gelu(chunk, weight1, bias1, False)
             part.copy_(self.library.linear(hidden, weight2, bias2, False))
@@ -104,7 +107,7 @@ class ProcessorFocal:
     def _in_pieces(self, query, spatial_context, spatial_gates, temporal_context, temporal_gates, space, time):
         """The modulated query: some frames at a time in space, some sites at a time in time, so that nothing leaves the caches."""
         result = torch.empty(query.shape, dtype=_result_type(query, spatial_context))
-        pieces = _num_pieces(result.nbytes, PIECE_BYTES)
+        pieces = _num_pieces(result.nbytes, PIECE_BYTES, sum(k.nbytes for k in (time or space).kernels))
         frames = (tensor.flatten(0, 1).chunk(pieces) for tensor in (query, spatial_context, spatial_gates, result))
         for query_here, context, gates, result_here in zip(*frames, strict=True):
             torch.mul(query_here, self._modulator(context, gates, space, False), out=result_here)
@@ -148,8 +151,9 @@ class _Branch(NamedTuple):
     mean_over: tuple[int, ...]
 
 
-def _num_pieces(num_bytes, piece_bytes):
-    return math.ceil(num_bytes / (piece_bytes * torch.get_num_threads()))
+def _num_pieces(num_bytes, piece_bytes, weight_bytes):
+    """How many pieces; each of them rearranges the weights anew, so it has to be several times as large as they are."""
+    return math.ceil(num_bytes / max(piece_bytes * torch.get_num_threads(), WEIGHT_MULTIPLE * weight_bytes))
 
 
 def _add_gated(total, level, gate, grad):
