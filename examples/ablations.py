@@ -73,7 +73,7 @@ def run(args, variant, seed, stages):
         execute([*effvid, "train", args.data, "--config", args.config, "--output-dir", folder, "--seed", seed, "--overwrite",
                  "--quiet", *overrides(variant, stages, args.steps)], folder)  # fmt: skip
     execute([*effvid, "evaluate", folder / "model", args.data, "--split", args.split, "--seed", seed, "--name", args.name,
-             "--model-name", "video-focalnet-small", "--variant", VARIANTS[variant][0], "--results", folder / "unfinished.json",
+             "--model-name", "video-focalnet-mini", "--variant", VARIANTS[variant][0], "--results", folder / "unfinished.json",
              "--predictions", folder / "predictions.jsonl", "--batch-size", 48, "--quiet"], folder)  # fmt: skip
     (folder / "unfinished.json").rename(folder / "results.json")
     return time.monotonic() - started
@@ -134,7 +134,7 @@ def compare(args, variant):
                bootstrap_interval(lambda index: difference[index].mean(), len(videos), seed=0), "paired bootstrap over videos 95%"),
     ]  # fmt: skip
     return ResultEntry(
-        task="video-classification", model="video-focalnet-small", dataset=args.name, split=args.split,
+        task="video-classification", model="video-focalnet-mini", dataset=args.name, split=args.split,
         metrics=tuple(metrics[: 1 if variant == BASELINE else 2]), provenance=current_provenance(),
         variant=f"{VARIANTS[variant][0]} against the published design",
         notes=(f"{args.steps or 'all'} training steps of {args.config.name}; seeds {seeds}, their accuracies {np.round(a.mean(1), 4).tolist()}, those of the published design "

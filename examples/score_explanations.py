@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder or list of labelled videos")
     parser.add_argument("--split", default="test")
     parser.add_argument("--name", help="name of the data set in the results; default: that of the folder")
-    parser.add_argument("--model-name", default="video-focalnet-small", help="name of the model in the results")
+    parser.add_argument("--model-name", default="video-focalnet-mini", help="name of the model in the results")
     parser.add_argument("--fill", nargs="+", choices=FILLS, default=["colour", "still"], help="what hidden cells show")
     parser.add_argument("--block", type=int, default=-1, help="block that the modulators come from")
     parser.add_argument("--num-steps", type=int, default=16, help="points of a curve")

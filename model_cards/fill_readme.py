@@ -267,7 +267,8 @@ def results_tables(entries: list[ResultEntry]) -> str:
     differences = [
         (
             f"{_plain(entry.dataset)} ({_plain(entry.split)})",
-            _plain(f"{entry.model}: {entry.variant}"),
+            _plain(f"{entry.model}: {entry.variant}")
+            + (f", seed {entry.provenance.seed}" if entry.provenance.seed is not None else ""),
             f"{100 * metric.value:+.1f} points",
             f"[{100 * metric.interval[0]:+.1f}, {100 * metric.interval[1]:+.1f}]" if metric.interval else "none",
             str(metric.n),

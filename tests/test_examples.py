@@ -193,7 +193,7 @@ def test_score_explanations(tmp_path, clips):
     assert "spatial modulator against centre prior: insertion" in printed and "2 training seeds" in printed
     results = ResultsFile.load(tmp_path / "scores.json").results
     assert len(results) == 12 and {entry.protocol["fill"] for entry in results} == {"colour", "still"}
-    assert results[0].model == "video-focalnet-small" and results[0].metric("insertion_auc").n == 4
+    assert results[0].model == "video-focalnet-mini" and results[0].metric("insertion_auc").n == 4
     assert (tmp_path / "curves.png").stat().st_size > 5000 and (tmp_path / "curves-still.png").is_file()
 
 

@@ -1,6 +1,7 @@
 """What 8 bits cost on videos with labels, in the one results format; and the command that does it all."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -8,7 +9,8 @@ from typer.testing import CliRunner
 from hf_effvid import load_video_dataset
 from hf_effvid.cli import app
 from hf_effvid.evaluation.results import ResultEntry, ResultsFile
-from hf_effvid.export import measure_accuracy
+from hf_effvid.export import ExportError, measure_accuracy
+from hf_effvid.export.accuracy import _compared
 
 from ..evaluation.conftest import tiny_videomae
 from .conftest import LABELS
@@ -44,6 +46,18 @@ def test_the_file_in_floats_is_as_accurate_as_the_model(accuracy):
     assert native.report.scores == pytest.approx(accuracy.original.scores, abs=1e-4)
     assert native.difference.value == 0 and native.agreement.value == 1 and native.agreement.n == 8
     assert accuracy.original.model_name == native.report.model_name == "org/tiny"
+
+
+def test_a_video_that_one_of_the_two_could_not_read_is_left_out_of_the_pairs(accuracy):
+    native = accuracy.variants[0]
+    predictions = list(accuracy.original.predictions)
+    predictions[2] = replace(predictions[2], error="took too long", error_type="VideoTimeout")
+    fewer = replace(accuracy.original, predictions=predictions)
+    compared = _compared(native.row, native.report, fewer)
+    assert compared.difference.n == compared.agreement.n == 7 and compared.agreement.value == 1
+    nothing = [replace(one, error="gone", error_type="VideoNotFound") for one in predictions]
+    with pytest.raises(ExportError, match="one video in common"):
+        _compared(native.row, native.report, replace(accuracy.original, predictions=nothing))
 
 
 def test_result_entries_say_what_was_measured_on_what(exported, accuracy, tmp_path):

@@ -7,6 +7,7 @@ from ..evaluation.classification import evaluate_classifier
 from ..evaluation.classification_report import ClassificationReport
 from ..evaluation.intervals import paired_bootstrap_difference
 from ..evaluation.results import Cost, Metric, ResultEntry
+from .errors import ExportError
 from .opening import open_subject
 from .report import ORIGINAL, ExportedFile, ExportReport
 from .runtime import load_exported
@@ -121,7 +122,7 @@ def measure_accuracy(
         The report.
 
     Raises:
-        ExportError: the folder of the export is gone.
+        ExportError: the folder of the export is gone, or no video was evaluated by both.
         LabelMismatchError, NothingEvaluatedError, VideoError, TypeError, ValueError: as `evaluate_classifier`.
     """
     subject = open_subject(model, processor, trust_remote_code)
@@ -140,15 +141,27 @@ def measure_accuracy(
 
 
 def _compared(row: ExportedFile, report: ClassificationReport, original: ClassificationReport) -> VariantAccuracy:
+    """A file beside its model, on the videos that both could evaluate: a busy machine may time one out in one of the two."""
+    ours, theirs = _rows_of_both(report, original)
     if report.multi_label:
-        same = int(((report.scores > 0.5) == (original.scores > 0.5)).all(axis=1).sum())
-        return VariantAccuracy(row, report, None, Metric.proportion("same_answer", same, report.n))
-    same = int((report.scores.argmax(axis=1) == original.scores.argmax(axis=1)).sum())
-    paired = paired_bootstrap_difference(report.correct, original.correct)
+        same = int(((report.scores[ours] > 0.5) == (original.scores[theirs] > 0.5)).all(axis=1).sum())
+        return VariantAccuracy(row, report, None, Metric.proportion("same_answer", same, len(ours)))
+    same = int((report.scores[ours].argmax(axis=1) == original.scores[theirs].argmax(axis=1)).sum())
+    paired = paired_bootstrap_difference(report.correct[ours], original.correct[theirs])
     difference = Metric(
         DIFFERENCE, paired["difference"], paired["n"], tuple(paired["interval"]), "paired bootstrap over videos 95%"
     )
-    return VariantAccuracy(row, report, difference, Metric.proportion("same_answer", same, report.n))
+    return VariantAccuracy(row, report, difference, Metric.proportion("same_answer", same, len(ours)))
+
+
+def _rows_of_both(report: ClassificationReport, original: ClassificationReport) -> tuple[list[int], list[int]]:
+    """Where in either report the videos stand that both evaluated."""
+    ours = {prediction.index: row for row, prediction in enumerate(report.evaluated)}
+    theirs = {prediction.index: row for row, prediction in enumerate(original.evaluated)}
+    common = sorted(ours.keys() & theirs.keys())
+    if not common:
+        raise ExportError("the model and the exported file could not evaluate one video in common.")
+    return [ours[index] for index in common], [theirs[index] for index in common]
 
 
 def _values(report: ClassificationReport, names: list[str]) -> str:
