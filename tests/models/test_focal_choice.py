@@ -35,7 +35,7 @@ def make_clips(batch=2):
     return torch.randn(batch, 4, 3, 40, 24, generator=torch.Generator().manual_seed(1))
 
 
-def call(operation="modulation", device="cpu", dtype=torch.float32, shape=(1, 8, 32, 32, 64), grad=False):
+def call(operation="modulation", device="cpu", dtype=torch.float32, shape=(1, 8, 32, 32, 96), grad=False):
     return FocalCall(operation, device, dtype, grad, shape, (3, 5), (3, 5))
 
 
@@ -83,11 +83,13 @@ def test_in_half_precision_it_is_enough_to_keep_up(onednn, name, monkeypatch):
     ("different", "name"),
     [
         ({"shape": (1, 4, 8, 8, 8)}, "composite"),
+        ({"shape": (16, 8, 32, 32, 32)}, "onednn"),
+        ({"shape": (16, 8, 32, 32, 32), "grad": True}, "channels_last"),
         ({"dtype": torch.float16}, "composite"),
         ({"dtype": torch.float64}, "channels_last"),
         ({"device": "xpu"}, "composite"),
         ({"operation": "projection"}, "onednn"),
-        ({"operation": "feed_forward", "shape": (2, 512, 64)}, "onednn"),
+        ({"operation": "feed_forward", "shape": (2, 512, 96)}, "onednn"),
         ({"grad": True}, "onednn"),
     ],
 )

@@ -54,18 +54,23 @@ def own_costs(results: Sequence[ResultEntry], name: str) -> list[Cost]:
 
 def _row(entry: ResultEntry) -> str:
     cost = entry.cost
-    p90 = f" ({cost.latency_p90_ms:.3g})" if cost.latency_p90_ms else ""
+    p90 = f" ({_number(cost.latency_p90_ms)})" if cost.latency_p90_ms else ""
     memory = f"{cost.peak_memory_mb:.4g} MB" if cost.peak_memory_mb else "not measured"
     cells = (
         escape_markdown(entry.model),
         escape_markdown(", ".join(filter(None, (cost.dtype, cost.execution)))),
         str(cost.batch_size),
-        f"{cost.latency_ms:.3g}{p90}",
+        f"{_number(cost.latency_ms)}{p90}",
         f"{cost.throughput_clips_per_s:.3g}" if cost.throughput_clips_per_s else "not measured",
         memory,
         _speedup(cost),
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def _number(value: float) -> str:
+    """Three digits that count, and no powers of ten: 0.123, 12.3, 1230."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _speedup(cost: Cost) -> str:
