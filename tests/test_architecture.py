@@ -14,6 +14,7 @@ HUB_FOLDER = PACKAGE / "models"
 # A layer may import itself and every layer below it; packages that share a layer do not import each other.
 LAYERS = {
     "version": 0,
+    "lazy_names": 0,
     "chart_text": 0,
     "host_loading": 1,
     "models": 1,

@@ -4,9 +4,8 @@ Names that need heavy dependencies (`datasets`, `accelerate`, `matplotlib`) are 
 stays cheap and the core install stays light.
 """
 
-import importlib
-
 from .auto import register
+from .lazy_names import lazy_names
 from .version import __version__
 
 
@@ -37,19 +36,7 @@ _PUBLIC_NAMES = {
     "push_checkpoint": "hub.push",
 }
 
-__all__ = ["__version__", *_PUBLIC_NAMES]
-
-
-def __getattr__(name):
-    if name not in _PUBLIC_NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_PUBLIC_NAMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted({*globals(), *_PUBLIC_NAMES})
-
+_names, __getattr__, __dir__ = lazy_names(__name__, _PUBLIC_NAMES)
+__all__ = ["__version__", *_names]
 
 register()

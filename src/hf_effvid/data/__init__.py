@@ -3,7 +3,7 @@
 Names are resolved on first use, because some of them need `datasets` or torch.
 """
 
-import importlib
+from ..lazy_names import lazy_names
 
 
 _PUBLIC_NAMES = {
@@ -24,16 +24,4 @@ _PUBLIC_NAMES = {
     "tiny_motion_dataset": "synthetic",
 }
 
-__all__ = list(_PUBLIC_NAMES)
-
-
-def __getattr__(name):
-    if name not in _PUBLIC_NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_PUBLIC_NAMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted({*globals(), *_PUBLIC_NAMES})
+__all__, __getattr__, __dir__ = lazy_names(__name__, _PUBLIC_NAMES)

@@ -4,7 +4,7 @@
 the `export` extra.
 """
 
-import importlib
+from ..lazy_names import lazy_names
 
 
 # resolved on first use: neither torch nor onnxruntime is loaded before it is needed
@@ -19,14 +19,4 @@ _PUBLIC_NAMES = {
     "measure_accuracy": "accuracy",
 }
 
-__all__ = list(_PUBLIC_NAMES)
-
-
-def __getattr__(name):
-    if name not in _PUBLIC_NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_PUBLIC_NAMES[name]}", __name__), name)
-
-
-def __dir__():
-    return sorted({*globals(), *__all__})
+__all__, __getattr__, __dir__ = lazy_names(__name__, _PUBLIC_NAMES)

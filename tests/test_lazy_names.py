@@ -1,0 +1,26 @@
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("package", ["", ".data", ".evaluation", ".export", ".hub"])
+def test_every_public_name_is_there_and_no_other(package):
+    module = importlib.import_module(f"hf_effvid{package}")
+    for name in module.__all__:
+        assert getattr(module, name) is getattr(module, name)
+        assert name in dir(module)
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        _ = module.no_such_name
+
+
+def test_nothing_is_imported_before_it_is_used():
+    program = (
+        "import sys, hf_effvid.evaluation as evaluation\n"
+        "assert 'hf_effvid.evaluation.classification' not in sys.modules\n"
+        "evaluation.evaluate_classifier\n"
+        "assert 'hf_effvid.evaluation.classification' in sys.modules and 'evaluate_classifier' in vars(evaluation)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
