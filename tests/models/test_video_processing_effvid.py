@@ -103,6 +103,25 @@ def test_crops_lie_along_the_long_side():
         crop_frames(wide, size, "upper left")
 
 
+@pytest.mark.parametrize(("height", "width"), [(26, 50), (50, 26), (30, 30)])
+def test_crops_on_the_diagonal_lie_top_left_in_the_middle_and_bottom_right(height, width):
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    frames = torch.stack([rows, columns, rows * 0]).to(torch.uint8)[None]
+    size = SizeDict(height=18, width=20)
+    corners = [crop_frames(frames, size, place, "diagonal")[0, :2, 0, 0].tolist() for place in crop_places(3)]
+    assert corners == [[0, 0], [(height - 18) // 2, (width - 20) // 2], [height - 18, width - 20]]
+    assert torch.equal(crop_frames(frames, size, "center", "diagonal"), crop_frames(frames, size))
+    with pytest.raises(ValueError, match="crop_layout must be one of"):
+        crop_frames(frames, size, "left", "upper left")
+
+
+def test_the_diagonal_is_the_long_side_where_the_short_one_has_the_size_of_the_crop():
+    tall = torch.arange(18 * 60 * 3).remainder(251).reshape(1, 3, 60, 18).to(torch.uint8)
+    size = SizeDict(height=18, width=18)
+    for place in crop_places(3):
+        assert torch.equal(crop_frames(tall, size, place, "diagonal"), crop_frames(tall, size, place))
+
+
 def test_small_frames_are_padded():
     tiny = torch.full((1, 3, 5, 7), 9, dtype=torch.uint8)
     padded = crop_frames(tiny, SizeDict(height=18, width=18))
@@ -151,8 +170,28 @@ def test_published_views_are_crop_major_in_the_order_left_right_middle(clip_path
     )
 
 
+def test_views_on_the_diagonal_are_a_recipe(tmp_path, clip_bytes):
+    processor = make_processor(size={"shortest_edge": 24}, num_clips=2, num_crops=3, crop_layout="diagonal")
+    processor.save_pretrained(tmp_path)
+    saved = EffVidVideoProcessor.from_pretrained(tmp_path)
+    rows = saved(clip_bytes, multi_view=True)["pixel_values"]
+    assert rows.shape == (6, 4, 3, 18, 18)
+    clips = processor.frame_indices(SimpleNamespace(num_frames=20, fps=10.0), num_clips=2)
+    whole = make_processor(size={"shortest_edge": 24}, do_center_crop=False)
+    frames = [whole.transform_clip(read_video(clip_bytes, indices=clip).frames) for clip in clips]
+    height, width = frames[0].shape[-2:]
+    assert min(height, width) == 24 and max(height, width) > 24
+    corners = [(0, 0), ((height - 18) // 2, (width - 18) // 2), (height - 18, width - 18)]
+    wanted = [clip[..., top : top + 18, left : left + 18] for clip in frames for top, left in corners]
+    torch.testing.assert_close(rows, torch.stack(wanted))
+    single = make_processor(size={"shortest_edge": 24})(clip_bytes)["pixel_values"]
+    assert torch.equal(processor(clip_bytes)["pixel_values"], single)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"clip_draw": "x"}, {"view_order": "x"}, {"num_crops": 2, "crop_order": ["left"]}], ids=str
+    "wrong",
+    [{"clip_draw": "x"}, {"view_order": "x"}, {"crop_layout": "x"}, {"num_crops": 2, "crop_order": ["left"]}],
+    ids=str,
 )
 def test_views_that_make_no_sense(wrong):
     with pytest.raises(ValueError, match="|".join(wrong)):

@@ -11,6 +11,7 @@ _PROTOCOL_FIELDS = (
     "size",
     "crop_size",
     "multi_view_size",
+    "crop_layout",
 )
 
 
@@ -31,6 +32,8 @@ def describe_protocol(
         protocol.pop("clip_seed")
     if protocol["num_crops"] == 1:
         protocol.pop("multi_view_size")
+    if protocol["num_crops"] == 1 or protocol["crop_layout"] == "long_side":
+        protocol.pop("crop_layout")
     return {name: _plain(value) for name, value in protocol.items() if value is not None}
 
 

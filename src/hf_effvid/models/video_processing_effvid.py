@@ -50,8 +50,10 @@ from .video_reader import VideoLimits, read_video
 
 AGGREGATIONS = ("softmax_mean", "logit_mean")
 VIEW_ORDERS = ("clip_first", "crop_first")
+CROP_LAYOUTS = ("long_side", "diagonal")
 
-# Where a crop lies along the long side, from 0 (left, or top of a portrait video) to 1 (right, or bottom).
+# Where a crop lies along the long side, from 0 (left, or top of a portrait video) to 1 (right, or bottom); on the diagonal, from the
+# top left corner to the bottom right one.
 CROP_POSITIONS = {"left": 0.0, "top": 0.0, "center": 0.5, "middle": 0.5, "right": 1.0, "bottom": 1.0}
 
 
@@ -66,6 +68,8 @@ class EffVidVideoProcessorKwargs(VideosKwargs, total=False):
     clip_draw, clip_seed: where several clips lie, "even" (always the same) or "random" (drawn as in training, under this seed).
     crop_order: the crops of one clip, names of CROP_POSITIONS or numbers; default: along the long side from left to right.
         Another number of crops than the recipe's, asked for in a call, goes back to that.
+    crop_layout: "long_side" (crops side by side, centred along the short side) or "diagonal" (top left, centre, bottom right). The two
+        are the same where the short side is resized to the size of the crop.
     view_order: rows of a video, "clip_first" (clip 0 in all crops, clip 1, ...) or "crop_first". No average depends on the two.
     multi_view_size: the size to resize to when there are several crops, when it differs from `size` (short side 224 instead of 256).
     aggregation: how views become one score, "softmax_mean" or "logit_mean".
@@ -81,6 +85,7 @@ class EffVidVideoProcessorKwargs(VideosKwargs, total=False):
     clip_draw: str | None
     clip_seed: int | None
     crop_order: list[str | float | int] | None
+    crop_layout: str | None
     view_order: str | None
     multi_view_size: int | dict[str, int] | None
     aggregation: str | None
@@ -169,6 +174,7 @@ class EffVidVideoProcessor(BaseVideoProcessor):
     clip_draw = "even"
     clip_seed = 0
     crop_order = None
+    crop_layout = "long_side"
     view_order = "clip_first"
     multi_view_size = None
     aggregation = "softmax_mean"
@@ -188,7 +194,7 @@ class EffVidVideoProcessor(BaseVideoProcessor):
         Args:
             frames: (T, C, H, W), uint8 (0..255), or float.
             crop: "center", or where the crop lies along the long side: "left" | "right" (the same as "top" | "bottom"), or a number
-                from 0 to 1. Along the short side a crop is always centred.
+                from 0 to 1. Along the short side a crop is centred; with `crop_layout="diagonal"` it moves along both sides.
             multi_view: resize to `multi_view_size` when the recipe has one.
             **overrides: fields of the recipe to change for this call.
 
@@ -199,7 +205,8 @@ class EffVidVideoProcessor(BaseVideoProcessor):
         if recipe["do_resize"]:
             frames = self.resize(frames, target_size(recipe, multi_view), resample=recipe["resample"])
         if recipe["do_center_crop"]:
-            frames = crop_frames(frames, as_size(recipe["crop_size"], default_to_square=True), crop)
+            crop_size = as_size(recipe["crop_size"], default_to_square=True)
+            frames = crop_frames(frames, crop_size, crop, recipe["crop_layout"])
         if recipe["device"] is not None:
             frames = frames.to(recipe["device"])
         frames = self.rescale_and_normalize(
@@ -455,6 +462,7 @@ def check_recipe(recipe):
     check_choice("short_clip_policy", recipe["short_clip_policy"], SHORT_CLIP_POLICIES)
     check_choice("aggregation", recipe["aggregation"], AGGREGATIONS)
     check_choice("clip_draw", recipe.get("clip_draw", "even"), CLIP_DRAWS)
+    check_choice("crop_layout", recipe.get("crop_layout", "long_side"), CROP_LAYOUTS)
     check_choice("view_order", recipe.get("view_order", "clip_first"), VIEW_ORDERS)
     check_rate("target_fps", recipe["target_fps"])
     for name in ("frame_stride", "num_clips", "num_crops"):
@@ -490,14 +498,16 @@ def crop_places(num_crops):
     return [0.5] if num_crops == 1 else [i / (num_crops - 1) for i in range(num_crops)]
 
 
-def crop_frames(frames, size, position="center"):
+def crop_frames(frames, size, position="center", layout="long_side"):
     """Crop (..., H, W) to `size`; smaller frames are padded with zeros first, as transformers' centre crop does.
 
     Args:
         frames: (T, C, H, W).
         size: with `height` and `width`.
-        position: a name of CROP_POSITIONS or a number from 0 to 1, along the long side.
+        position: a name of CROP_POSITIONS or a number from 0 to 1.
+        layout: "long_side", the position counts along the long side alone, or "diagonal", along both sides.
     """
+    check_choice("crop_layout", layout, CROP_LAYOUTS)
     place = CROP_POSITIONS.get(position, position) if isinstance(position, str) else position
     if isinstance(place, str) or not 0 <= place <= 1:
         raise ValueError(f"crop must be one of {sorted(CROP_POSITIONS)} or a number from 0 to 1, got {position!r}.")
@@ -507,8 +517,9 @@ def crop_frames(frames, size, position="center"):
         frames = tvF.pad(frames, [pad_x // 2, pad_y // 2, (pad_x + 1) // 2, (pad_y + 1) // 2])
     spare_y, spare_x = frames.shape[-2] - size.height, frames.shape[-1] - size.width
     along_x = width >= height
-    top = int(spare_y * (0.5 if along_x else place))
-    left = int(spare_x * (place if along_x else 0.5))
+    diagonal = layout == "diagonal"
+    top = int(spare_y * (place if diagonal or not along_x else 0.5))
+    left = int(spare_x * (place if diagonal or along_x else 0.5))
     return frames[..., top : top + size.height, left : left + size.width]
 
 
