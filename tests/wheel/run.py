@@ -26,7 +26,7 @@ def build_wheel(folder: Path) -> Path:
 
 def check_contents(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("hf_effvid/py.typed", "hf_effvid/cli.py", "hf_effvid/models/video_reader.py"):
+    for wanted in ("hf_effvid/py.typed", "hf_effvid/cli/__init__.py", "hf_effvid/models/video_reader.py"):
         if wanted not in names:
             raise SystemExit(f"{wheel.name} lacks {wanted}")
     strays = [n for n in names if not n.startswith(("hf_effvid/", "hf_effvid-"))]

@@ -1,0 +1,174 @@
+"""What a model is worth and what it costs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .application import app
+from .options import (
+    Device,
+    Format,
+    JsonFlag,
+    Labels,
+    MultiLabel,
+    Quiet,
+    RemoteCode,
+    Root,
+    SkipMissing,
+    check_picture,
+    list_options,
+    print_json,
+    show_progress,
+)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: expected numbers, such as 1,8") from None
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder or Hub id of any Hugging Face video classifier.")],
+    data: Annotated[str, typer.Argument(help="Folder of class folders, list file, metadata.csv, or data set id.")],
+    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
+    root: Root = None,
+    format: Format = None,
+    labels: Labels = None,
+    skip_missing: SkipMissing = False,
+    multi_label: MultiLabel = False,
+    num_clips: Annotated[int | None, typer.Option(help="Clips per video; default: the recipe's.")] = None,
+    num_crops: Annotated[int | None, typer.Option(help="Crops per clip; default: the recipe's.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Clips per forward pass.")] = 4,
+    max_videos: Annotated[int | None, typer.Option(help="Only the first so many videos.")] = None,
+    device: Device = None,
+    name: Annotated[str | None, typer.Option(help="Name of the data set in the results.")] = None,
+    model_name: Annotated[str | None, typer.Option(help="Name of the checkpoint in the results.")] = None,
+    variant: Annotated[str, typer.Option(help="What distinguishes this run, for the results.")] = "",
+    frame_order: Annotated[
+        str, typer.Option(help="natural, shuffled or reversed: does the order matter?")
+    ] = "natural",
+    seed: Annotated[int | None, typer.Option(help="Training seed of the checkpoint, for the results.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend.")] = None,
+    confusion: Annotated[
+        Path | None, typer.Option(callback=check_picture, help="Draw the confusion matrix (.png, .svg, .pdf).")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Per-video predictions (.jsonl); makes the run resumable.")
+    ] = None,
+    trust_remote_code: RemoteCode = False,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure accuracy with several views per video, with n and Wilson intervals.
+
+    Example: `effvid evaluate run/model my_videos/ --split test --results results.json --confusion confusion.png`
+    """
+    from dataclasses import replace
+
+    from ..data.loading import load_video_dataset
+    from ..evaluation.classification import evaluate_classifier
+    from ..evaluation.results import add_results
+
+    report = evaluate_classifier(
+        model,
+        load_video_dataset(data, split=split, **list_options(root, multi_label, format, labels, skip_missing)),
+        num_clips=num_clips,
+        num_crops=num_crops,
+        batch_size=batch_size,
+        max_videos=max_videos,
+        device=device,
+        dataset_name=name,
+        split=split,
+        predictions_file=predictions,
+        frame_order=frame_order,
+        seed=seed,
+        trust_remote_code=trust_remote_code,
+        progress=show_progress(quiet),
+    )
+    report.model_name = model_name or report.model_name
+    # printed first: whatever cannot be written, the numbers are not lost
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print(report.to_text())
+    if results is not None:
+        add_results(results, [replace(report.to_result_entry(), variant=variant)])
+    if confusion is not None:
+        report.plot_confusion(confusion)
+
+
+@app.command()
+def bench(
+    models: Annotated[list[str], typer.Argument(help="Folders or Hub ids of Hugging Face video classifiers.")],
+    batch_sizes: Annotated[str, typer.Option(help="Comma-separated clips per forward pass.")] = "1",
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; 6 or more give a 95 % interval.")] = 10,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Comma-separated: float32, bfloat16, float16, bfloat16-autocast; every model in each.")
+    ] = "float32",
+    compile: Annotated[
+        str, typer.Option(help="Comma-separated torch.compile modes: none, default, max-autotune, ...")
+    ] = "none",
+    device: Device = None,
+    video: Annotated[str | None, typer.Option(help="Video whose decoding is timed; default: a generated one.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Model that speed-ups are relative to; default: the first.")
+    ] = None,
+    budget_ms: Annotated[float | None, typer.Option(help="Name the best setting within so many milliseconds.")] = None,
+    accuracies: Annotated[
+        list[Path] | None,
+        typer.Option(help="Results file with the models' accuracies, for chart and budget (repeatable)."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set whose accuracies count, if there are several.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend.")] = None,
+    chart: Annotated[
+        Path | None, typer.Option(help="Draw accuracy against time (PNG and SVG) to this file; needs --accuracies.")
+    ] = None,
+    no_memory: Annotated[bool, typer.Option("--no-memory", help="Do not measure memory in fresh processes.")] = False,
+    as_json: JsonFlag = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure parameters, multiply-accumulates, latency, throughput and memory of models on this machine.
+
+    Example: `effvid bench run/model MCG-NJU/videomae-base-finetuned-kinetics --batch-sizes 1,8 --budget-ms 50`
+
+    Example: `effvid bench run/model --dtype float32,bfloat16 --compile none,default`
+    """
+    from ..evaluation.benchmark import benchmark
+    from ..evaluation.benchmark_budget import recorded_accuracies
+    from ..evaluation.benchmark_variants import in_every_form
+    from ..evaluation.results import ResultsFile, add_results
+
+    if chart is not None and not accuracies:
+        raise typer.BadParameter("a chart of accuracy against time needs --accuracies", param_hint="--chart")
+    modes = [None if mode == "none" else mode for mode in compile.split(",")]
+    variants = in_every_form(models, dtype.split(","), modes)
+    known = [entry for path in accuracies or () for entry in ResultsFile.load(path).results]
+    report = benchmark(
+        variants,
+        batch_sizes=_numbers(batch_sizes),
+        rounds=rounds,
+        threads=threads,
+        accuracies=recorded_accuracies(known, [variant.name for variant in variants], dataset) if known else None,
+        device=device,
+        video=video,
+        baseline=baseline,
+        budget_ms=budget_ms,
+        memory=not no_memory,
+        progress=show_progress(quiet),
+    )
+    if results is not None:
+        add_results(results, report.to_result_entries())
+    if chart is not None:
+        report.plot_pareto(chart)
+    if as_json:
+        print_json(ResultsFile(report.to_result_entries()).to_dict())
+        return
+    Console().print(report.to_table())
+    if budget_ms is not None:
+        print(report.best_under_budget(budget_ms).reason)

@@ -1,0 +1,100 @@
+"""Options that several commands share, and what they mean to the package."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run model code that comes with the checkpoint.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def print_json(value: Any) -> None:
+    """A result on standard output, whatever the terminal can show."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a file name that is not UTF-8, or a terminal that is not
+        text = json.dumps(value, indent=2, default=str)
+    print(text)
+
+
+def check_device(name: str | None) -> str | None:
+    """A device that torch knows and this machine has: otherwise it fails deep inside, with a traceback."""
+    if name is not None:
+        import torch
+
+        try:
+            torch.empty(1, device=name)
+        except (RuntimeError, AssertionError) as error:  # which of them depends on how torch was built
+            reason = str(error).splitlines()[0]
+            raise typer.BadParameter(f"{name!r} cannot be used here ({reason})") from None
+    return name
+
+
+def check_picture(path: Path | None) -> Path | None:
+    """Before hours of work, not after them."""
+    if path is not None and path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise typer.BadParameter(f"{path.name!r} must end in .png, .svg or .pdf")
+    return path
+
+
+def check_positive(value: float | None) -> float | None:
+    """More than nothing, where the option was given."""
+    if value is not None and not value > 0:
+        raise typer.BadParameter(f"{value} is not greater than 0")
+    return value
+
+
+Device = Annotated[
+    str | None,
+    typer.Option(callback=check_device, help="cpu, cuda, cuda:1, mps; default: a GPU if there is one."),
+]
+
+
+Root = Annotated[
+    Path | None, typer.Option(help="Folder that the paths of a list are relative to; default: the list's.")
+]
+MultiLabel = Annotated[
+    bool, typer.Option("--multi-label", help="A video of a list has several labels, separated by |.")
+]
+
+
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Layout of official annotations: kinetics, ssv2, diving48, activitynet, activitynet-segments, hmdb51, ucf101 "
+        "(hmdb51-2: its second split); default: recognised.",
+    ),
+]
+Labels = Annotated[
+    Path | None, typer.Option("--labels", help="Class names in the order of their numbers: CSV 'id,name' or JSON.")
+]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Leave listed videos out that do not exist, with a warning.")
+]
+
+
+def list_options(
+    root: Path | None,
+    multi_label: bool,
+    format: str | None = None,
+    labels: Path | None = None,
+    skip_missing: bool = False,
+) -> dict[str, Any]:
+    """What `load_video_dataset` is told about a list; without the flag it sees for itself (lists of labels)."""
+    given = {"format": format, "class_names": labels, "missing": "skip" if skip_missing else None}
+    given = {name: value for name, value in given.items() if value is not None}
+    return {"root": root, "multi_label": multi_label or None, **given}
+
+
+def show_progress(quiet: bool) -> bool:
+    """A bar for people; none in a log file."""
+    return not quiet and sys.stderr.isatty()
