@@ -1,0 +1,17 @@
+"""Compression: which tokens count, and whether the answer can be trusted; models with fewer tokens.
+
+Names are resolved on first use, so that importing the package costs nothing.
+"""
+
+from ..lazy_names import lazy_names
+
+
+_PUBLIC_NAMES = {
+    "OracleError": "oracle_hosts",
+    "OracleSettings": "token_importance",
+    "TokenImportance": "token_importance",
+    "oracle_host": "oracle_hosts",
+    "oracle_importance": "token_importance",
+}
+
+__all__, __getattr__, __dir__ = lazy_names(__name__, _PUBLIC_NAMES)
