@@ -1,0 +1,243 @@
+# Copyright 2026 The hf_effvid authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What every Lite host shares: the fields of its configuration, its outputs, and the step that chooses tokens.
+
+A host is a stock video transformer of transformers with one more module, `selector`, and a `forward` that drops tokens between the
+embedding and the first block. Its other keys are those of the stock class, so that a checkpoint opens both ways.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from huggingface_hub.dataclasses import strict, validated_field
+from transformers import initialization as init
+from transformers.utils import ModelOutput, logging
+
+from .token_selection import (
+    SCORERS,
+    ScorerInputs,
+    TokenGrid,
+    TokenSelectionError,
+    needs_embeddings,
+    num_kept_tokens,
+    score_tokens,
+    top_k_indices,
+)
+from .token_selector import SELECTOR_KINDS, TokenSelector
+
+
+logger = logging.get_logger(__name__)
+
+
+# --- configuration ---
+
+
+def _share(value):
+    if not 0.0 < value <= 1.0:
+        raise ValueError(f"expected a share of the tokens above 0 and at most 1, got {value}")
+
+
+def _scorer(value):
+    if value not in SCORERS:
+        raise ValueError(f"expected one of {', '.join(sorted(SCORERS))}, got {value!r}")
+
+
+def _kind(value):
+    if value not in SELECTOR_KINDS:
+        raise ValueError(f"expected one of {', '.join(SELECTOR_KINDS)}, got {value!r}")
+
+
+def _widths(value):
+    if len(value) == 0 or any(width < 1 for width in value):
+        raise ValueError(f"expected one width above 0 or more, got {list(value)}")
+
+
+@strict
+@dataclass(kw_only=True, repr=False)
+class TokenSelectionConfigMixin:
+    """Fields of a Lite host's configuration. Comes before the stock configuration among the bases.
+
+    Args:
+        keep_ratio: P, the share of tokens that reaches the blocks: floor(P N) of them. At 1 nothing is chosen, and the model is the
+            stock model bit for bit.
+        scorer: name of the score that decides, see `token_selection.py`.
+        selector_hidden_sizes: widths of the learned selector's hidden layers.
+        selector_kind: `"mlp"`, `"deep"`, `"transformer"` or `"global"`, see `TokenSelector`.
+        selector_trained: set by whoever trains the selector; without, `scorer="lite"` warns that it chooses by untrained weights.
+        position_prior: a score per place (N,) for `scorer="position_prior"`.
+        selection_seed: of the scorers that draw. Together with the pixels of a clip it decides which tokens `"random"` keeps.
+    """
+
+    keep_ratio: float | int = validated_field(_share, default=1.0)
+    scorer: str = validated_field(_scorer, default="lite")
+    selector_hidden_sizes: list[int] | tuple[int, ...] = validated_field(_widths, default=(256, 128))
+    selector_kind: str = validated_field(_kind, default="mlp")
+    selector_trained: bool = False
+    position_prior: list[float] | tuple[float, ...] | None = None
+    selection_seed: int = 0
+
+
+def drop_stock_model_type(config_dict, stock_type, lite_type):
+    """The dictionary of a stock or a Lite configuration, without its `model_type`.
+
+    transformers converts keys by the `model_type` that a configuration carries: one that came in with a stock folder would stay
+    on the Lite configuration, and name conversions that are not its own.
+
+    Raises:
+        TokenSelectionError: it is of another architecture.
+    """
+    given = config_dict.get("model_type", lite_type)
+    if given not in (stock_type, lite_type):
+        raise TokenSelectionError(
+            f"{lite_type} opens checkpoints of {stock_type} and {lite_type}, got one of {given!r}."
+        )
+    return {name: value for name, value in config_dict.items() if name != "model_type"}
+
+
+# --- outputs ---
+
+
+@dataclass
+class TokenSelectionModelOutput(ModelOutput):
+    """Output of a Lite base model.
+
+    Args:
+        last_hidden_state: (B, k, D), of the kept tokens (and of a class token before them where the host has one).
+        hidden_states: with `output_hidden_states=True`: embeddings of the kept tokens, and the output of every block.
+        attentions: with `output_attentions=True`: (B, heads, k, k) per block.
+        token_scores: (B, N) in single precision; None when all tokens were kept.
+        kept_indices: (B, k), ascending places in the order (t, y, x).
+        realised_keep_ratio: (B,), k / N.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    token_scores: torch.FloatTensor | None = None
+    kept_indices: torch.LongTensor | None = None
+    realised_keep_ratio: torch.FloatTensor | None = None
+
+
+@dataclass
+class TokenSelectionClassifierOutput(ModelOutput):
+    """Output of a Lite classifier.
+
+    Args:
+        loss: scalar, when `labels` were given.
+        logits: (B, num_labels), before softmax.
+        hidden_states, attentions, token_scores, kept_indices, realised_keep_ratio: see `TokenSelectionModelOutput`.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    token_scores: torch.FloatTensor | None = None
+    kept_indices: torch.LongTensor | None = None
+    realised_keep_ratio: torch.FloatTensor | None = None
+
+
+# --- model ---
+
+
+class TokenSelectionMixin:
+    """The choosing part of a Lite model. Comes before the stock class among the bases; `__init__` calls `_add_selector`.
+
+    `forward` of a host asks `_selection_plan` what to keep, computes the embeddings that the plan needs, and asks `_select` for the
+    places.
+    """
+
+    def _add_selector(self, config):
+        """Adds `self.selector`. Its weights are frozen: no loss on logits reaches them; training the selector thaws them."""
+        self.selector = TokenSelector(config.hidden_size, tuple(config.selector_hidden_sizes), config.selector_kind)
+        self.selector.requires_grad_(False)
+
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if getattr(module, "drawn_by_fan_in", False):
+            init.normal_(module.weight, mean=0.0, std=module.weight[0].numel() ** -0.5)
+
+    def _adjust_missing_and_unexpected_keys(self, loading_info):
+        """A stock checkpoint has no selector: that is expected, and said when an untrained selector is used."""
+        super()._adjust_missing_and_unexpected_keys(loading_info)
+        if not self.config.selector_trained:
+            loading_info.missing_keys = {key for key in loading_info.missing_keys if not key.startswith("selector.")}
+
+    def save_pretrained(self, save_directory, *args, save_original_format=False, **kwargs):
+        """Saves as transformers does, under the keys of the modules.
+
+        The original format of some hosts renames keys by `model_type`, which the stock class could not undo for a Lite checkpoint.
+        """
+        super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+
+    def _selection_plan(self, num_tokens, keep_ratio=None, scorer=None):
+        """What a call keeps: (k, scorer), with the configuration's values where None is given; k = N bypasses the choice."""
+        keep_ratio = self.config.keep_ratio if keep_ratio is None else keep_ratio
+        scorer = self.config.scorer if scorer is None else scorer
+        k = num_kept_tokens(num_tokens, keep_ratio)
+        needs_embeddings(scorer)  # says so when there is no such scorer
+        if (
+            scorer == "lite"
+            and k < num_tokens
+            and not self.config.selector_trained
+            and not torch.compiler.is_compiling()
+        ):
+            logger.warning_once(
+                'scorer="lite" chooses with a selector that was not trained, that is, arbitrarily. Train it '
+                '(`effvid select train`), or pass scorer="random" or another scorer without weights.'
+            )
+        return k, scorer
+
+    def _select(
+        self,
+        k,
+        scorer,
+        grid,
+        pixel_values,
+        tubelet_size,
+        patch_size,
+        patch_embeddings=None,
+        embeddings=None,
+        selection_extras=None,
+    ):
+        """Chooses k tokens per clip.
+
+        Args:
+            k, scorer: from `_selection_plan`.
+            grid: `TokenGrid` of the tokens that can be chosen (a class token is not one of them).
+            pixel_values, tubelet_size, patch_size, patch_embeddings, embeddings: see `ScorerInputs`.
+            selection_extras: its `extras`; `seed` and `generator` in it set those fields for this call.
+
+        Returns:
+            Kept places (B, k), ascending, and scores (B, N).
+        """
+        extras: dict[str, Any] = dict(selection_extras or {})
+        if self.config.position_prior is not None:
+            extras.setdefault("position_prior", self.config.position_prior)
+        seed = extras.pop("seed", None if self.training else self.config.selection_seed)
+        inputs = ScorerInputs(
+            grid=TokenGrid(*grid),
+            pixel_values=pixel_values,
+            tubelet_size=tubelet_size,
+            patch_size=tuple(patch_size),
+            patch_embeddings=patch_embeddings,
+            embeddings=embeddings,
+            selector=self.selector,
+            seed=seed,
+            generator=extras.pop("generator", None),
+            extras=extras,
+        )
+        token_scores = score_tokens(scorer, inputs)
+        return top_k_indices(token_scores, k), token_scores
+
+
+def keep_all(batch_size, num_tokens, device):
+    """Places (B, N) of all tokens, for outputs of a call that chose nothing."""
+    return torch.arange(num_tokens, device=device).expand(batch_size, -1)
+
+
+def realised_ratio(kept_indices, num_tokens):
+    """k / N of every clip (B,)."""
+    batch_size, k = kept_indices.shape
+    return torch.full((batch_size,), k / num_tokens, device=kept_indices.device)
