@@ -123,8 +123,7 @@ def test_accumulation_drops_r_of_every_group(batch, groups, size, r, backwards, 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_accumulation_keeps_what_is_new(backwards):
     directions, size, groups = torch.eye(12), 6, 4
-    tokens = directions[:size].repeat(groups, 1)
-    tokens = tokens + 0.01 * torch.randn(tokens.shape, generator=torch.Generator().manual_seed(0))
+    tokens = directions[:size].repeat(groups, 1)  # all equally strong, so that redundancy alone decides
     new = 2 * size + 3  # a token of the third group that resembles nothing before it
     tokens[new] = directions[9]
     kept = accumulate_and_drop(tokens[None], groups, 1, backwards)
@@ -134,3 +133,10 @@ def test_accumulation_keeps_what_is_new(backwards):
 def test_accumulation_refuses_tokens_without_frames():
     with pytest.raises(ValueError, match="do not make 4 groups"):
         accumulate_and_drop(torch.zeros(1, 10, 3), 4, 1)
+
+
+def test_accumulation_keeps_what_is_strong():
+    tokens = torch.eye(6).repeat(3, 1)
+    tokens[6 + 4] *= 5.0  # as redundant as the others of the second group, but it means something
+    kept = accumulate_and_drop(tokens[None], 3, 4)
+    assert 6 + 4 in kept[0].tolist()
