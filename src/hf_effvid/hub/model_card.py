@@ -8,6 +8,7 @@ from huggingface_hub import ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from ..evaluation.results import Cost, ResultEntry
+from .architecture_notes import architecture_notes
 from .card_info import CITATIONS, DEFAULT_LIMITATIONS, CardInfo, check_hub_id
 from .escaping import escape_code, escape_markdown
 from .result_table import cost_facts, evaluation_results, metric_ids, result_notes, result_rows
@@ -78,6 +79,9 @@ def render_model_card(
         trust=", trust_remote_code=True" if has_code else "",
         activation="sigmoid()" if config.problem_type == "multi_label_classification" else "softmax(-1)",
         recipe=_recipe(processor),
+        architecture=architecture_notes(
+            config, converted=bool(info.source_url) or any(entry.quoted for entry in results)
+        ),
         training=_training(info),
         classes=_classes(config),
         limitations=[*info.limitations, *DEFAULT_LIMITATIONS, *_flip_note(processor)],
