@@ -7,6 +7,10 @@ from ..lazy_names import lazy_names
 
 
 _PUBLIC_NAMES = {
+    "BudgetCosts": "budget_calibration",
+    "BudgetThresholds": "budget_calibration",
+    "CalibrationError": "budget_calibration",
+    "calibrate_thresholds": "budget_calibration",
     "OracleError": "oracle_hosts",
     "OracleSettings": "token_importance",
     "TokenImportance": "token_importance",
