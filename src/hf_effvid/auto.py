@@ -12,7 +12,9 @@ from transformers import (
     PreTrainedModel,
 )
 
+from .models.configuration_lite_videomae import LiteVideoMAEConfig
 from .models.configuration_video_focalnet import VideoFocalNetConfig
+from .models.modeling_lite_videomae import LiteVideoMAEForVideoClassification, LiteVideoMAEModel
 from .models.modeling_video_focalnet import (
     VideoFocalNetBackbone,
     VideoFocalNetForVideoClassification,
@@ -46,6 +48,11 @@ ARCHITECTURES = (
             AutoModelForVideoClassification: VideoFocalNetForVideoClassification,
             AutoBackbone: VideoFocalNetBackbone,
         },
+        video_processor=EffVidVideoProcessor,
+    ),
+    Architecture(
+        config=LiteVideoMAEConfig,
+        models={AutoModel: LiteVideoMAEModel, AutoModelForVideoClassification: LiteVideoMAEForVideoClassification},
         video_processor=EffVidVideoProcessor,
     ),
 )

@@ -14,7 +14,17 @@ from hf_effvid.convert import CONVERTERS
 
 
 def tiny_config(architecture):
-    options = {"video_focalnet": {"embed_dim": 4, "depths": [1], "focal_levels": [1], "focal_windows": [3]}}
+    vit = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "image_size": 16,
+    }
+    options = {
+        "video_focalnet": {"embed_dim": 4, "depths": [1], "focal_levels": [1], "focal_windows": [3]},
+        "lite_videomae": {**vit, "num_frames": 2, "selector_hidden_sizes": [4]},
+    }
     return architecture.config(**options[architecture.model_type])
 
 

@@ -7,13 +7,13 @@ embedding and the first block. Its other keys are those of the stock class, so t
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict, validated_field
 from transformers import initialization as init
 from transformers.utils import ModelOutput, logging
 
+from .token_budget import BudgetPolicy
 from .token_selection import (
     SCORERS,
     ScorerInputs,
@@ -48,6 +48,11 @@ def _kind(value):
         raise ValueError(f"expected one of {', '.join(SELECTOR_KINDS)}, got {value!r}")
 
 
+def _policy(value):
+    if value is not None:
+        BudgetPolicy(**value)
+
+
 def _widths(value):
     if len(value) == 0 or any(width < 1 for width in value):
         raise ValueError(f"expected one width above 0 or more, got {list(value)}")
@@ -67,6 +72,7 @@ class TokenSelectionConfigMixin:
         selector_trained: set by whoever trains the selector; without, `scorer="lite"` warns that it chooses by untrained weights.
         position_prior: a score per place (N,) for `scorer="position_prior"`.
         selection_seed: of the scorers that draw. Together with the pixels of a clip it decides which tokens `"random"` keeps.
+        budget_policy: fields of a `BudgetPolicy` (LITE++), which gives every clip a budget of its own.
     """
 
     keep_ratio: float | int = validated_field(_share, default=1.0)
@@ -76,6 +82,35 @@ class TokenSelectionConfigMixin:
     selector_trained: bool = False
     position_prior: list[float] | tuple[float, ...] | None = None
     selection_seed: int = 0
+    budget_policy: dict | None = validated_field(_policy, default=None)
+
+    # transformers' Trainer would gather them as if they were predictions
+    keys_to_ignore_at_inference = (
+        "token_scores",
+        "kept_indices",
+        "realised_keep_ratio",
+        "hidden_states",
+        "attentions",
+    )
+
+    @classmethod
+    def stock_model_type(cls):
+        """`model_type` of the host without selection."""
+        names = [vars(base).get("model_type") for base in cls.__mro__]
+        return next(name for name in names if name and name != cls.model_type)
+
+    @classmethod
+    def get_config_dict(cls, *args, **kwargs):
+        config_dict, kwargs = super().get_config_dict(*args, **kwargs)
+        return drop_stock_model_type(config_dict, cls.stock_model_type(), cls.model_type), kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        config_dict = drop_stock_model_type(config_dict, cls.stock_model_type(), cls.model_type)
+        return super().from_dict(config_dict, **kwargs)
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**drop_stock_model_type(kwargs, self.stock_model_type(), type(self).model_type))
 
 
 def drop_stock_model_type(config_dict, stock_type, lite_type):
@@ -144,9 +179,14 @@ class TokenSelectionClassifierOutput(ModelOutput):
 class TokenSelectionMixin:
     """The choosing part of a Lite model. Comes before the stock class among the bases; `__init__` calls `_add_selector`.
 
-    `forward` of a host asks `_selection_plan` what to keep, computes the embeddings that the plan needs, and asks `_select` for the
-    places.
+    A host defines `_clip_patches(pixel_values) -> ClipPatches`. Its `forward` asks `_selection_plan` what to keep, computes the
+    embeddings that the scorer needs, and asks `_select` for the places.
     """
+
+    # the loss is a mean over the batch; Trainer must not take it for a sum over items
+    accepts_loss_kwargs = False
+    # what opens a checkpoint, whichever of these classes saved it
+    auto_classes: dict[str, str] = {}
 
     def _add_selector(self, config):
         """Adds `self.selector`. Its weights are frozen: no loss on logits reaches them; training the selector thaws them."""
@@ -165,11 +205,38 @@ class TokenSelectionMixin:
             loading_info.missing_keys = {key for key in loading_info.missing_keys if not key.startswith("selector.")}
 
     def save_pretrained(self, save_directory, *args, save_original_format=False, **kwargs):
-        """Saves as transformers does, under the keys of the modules.
+        """Saves as transformers does, under the keys of the modules, and names every class that can open the folder.
 
         The original format of some hosts renames keys by `model_type`, which the stock class could not undo for a Lite checkpoint.
         """
+        if self._auto_class is not None:
+            module = type(self).__module__.rsplit(".", 1)[-1]
+            self.config.auto_map = {auto: f"{module}.{name}" for auto, name in self.auto_classes.items()}
         super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+
+    def embed_patches(self, pixel_values):
+        """Patch embeddings (B, N, D) of clips (B, T, C, H, W), before positions, in the order (t, y, x)."""
+        return self._clip_patches(pixel_values).embed()
+
+    def token_scores(self, pixel_values, scorer=None, selection_extras=None):
+        """Scores (B, N) of all tokens, without running a block. Those of `"lite"` are logits that a loss can go through.
+
+        Args:
+            pixel_values: (B, T, C, H, W).
+            scorer: name; None takes the configuration's.
+            selection_extras: see `_select`.
+        """
+        scorer = self.config.scorer if scorer is None else scorer
+        patches = self._clip_patches(pixel_values)
+        bare = placed = None
+        if needs_embeddings(scorer):
+            bare = patches.embed()
+            placed = bare if patches.positions is None else bare + patches.positions
+        tubelet_size, *patch_size = patches.patch
+        return score_tokens(
+            scorer,
+            self._scorer_inputs(patches.grid, pixel_values, tubelet_size, patch_size, bare, placed, selection_extras),
+        )
 
     def _selection_plan(self, num_tokens, keep_ratio=None, scorer=None):
         """What a call keeps: (k, scorer), with the configuration's values where None is given; k = N bypasses the choice."""
@@ -177,12 +244,8 @@ class TokenSelectionMixin:
         scorer = self.config.scorer if scorer is None else scorer
         k = num_kept_tokens(num_tokens, keep_ratio)
         needs_embeddings(scorer)  # says so when there is no such scorer
-        if (
-            scorer == "lite"
-            and k < num_tokens
-            and not self.config.selector_trained
-            and not torch.compiler.is_compiling()
-        ):
+        untrained = scorer == "lite" and k < num_tokens and not self.config.selector_trained and not self.training
+        if untrained and not torch.compiler.is_compiling():
             logger.warning_once(
                 'scorer="lite" chooses with a selector that was not trained, that is, arbitrarily. Train it '
                 '(`effvid select train`), or pass scorer="random" or another scorer without weights.'
@@ -200,6 +263,7 @@ class TokenSelectionMixin:
         patch_embeddings=None,
         embeddings=None,
         selection_extras=None,
+        always_kept=(),
     ):
         """Chooses k tokens per clip.
 
@@ -208,15 +272,27 @@ class TokenSelectionMixin:
             grid: `TokenGrid` of the tokens that can be chosen (a class token is not one of them).
             pixel_values, tubelet_size, patch_size, patch_embeddings, embeddings: see `ScorerInputs`.
             selection_extras: its `extras`; `seed` and `generator` in it set those fields for this call.
+            always_kept: places that count as the best whatever their score.
 
         Returns:
             Kept places (B, k), ascending, and scores (B, N).
         """
-        extras: dict[str, Any] = dict(selection_extras or {})
+        inputs = self._scorer_inputs(
+            grid, pixel_values, tubelet_size, patch_size, patch_embeddings, embeddings, selection_extras
+        )
+        token_scores = ranked = score_tokens(scorer, inputs)
+        if always_kept:
+            places = torch.tensor(always_kept, device=token_scores.device)
+            ranked = token_scores.detach().index_fill(1, places, torch.inf)
+        return top_k_indices(ranked, k), token_scores
+
+    def _scorer_inputs(
+        self, grid, pixel_values, tubelet_size, patch_size, patch_embeddings, embeddings, selection_extras
+    ):
+        extras = dict(selection_extras or {})
         if self.config.position_prior is not None:
             extras.setdefault("position_prior", self.config.position_prior)
-        seed = extras.pop("seed", None if self.training else self.config.selection_seed)
-        inputs = ScorerInputs(
+        return ScorerInputs(
             grid=TokenGrid(*grid),
             pixel_values=pixel_values,
             tubelet_size=tubelet_size,
@@ -224,12 +300,10 @@ class TokenSelectionMixin:
             patch_embeddings=patch_embeddings,
             embeddings=embeddings,
             selector=self.selector,
-            seed=seed,
+            seed=extras.pop("seed", None if self.training else self.config.selection_seed),
             generator=extras.pop("generator", None),
             extras=extras,
         )
-        token_scores = score_tokens(scorer, inputs)
-        return top_k_indices(token_scores, k), token_scores
 
 
 def keep_all(batch_size, num_tokens, device):
