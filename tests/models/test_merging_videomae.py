@@ -8,7 +8,7 @@ from transformers import VideoMAEConfig, VideoMAEForVideoClassification, VideoMA
 
 from hf_effvid.evaluation.macs import count_macs
 from hf_effvid.models.merging_videomae import block_reductions, merge_tokens, patch_grid, restore_tokens, token_counts
-from hf_effvid.models.token_merging_cost import merging_gmacs, r_for_macs
+from hf_effvid.models.token_merging_cost import merging_gmacs, r_for_macs, selection_gmacs
 
 
 BASE = VideoMAEConfig(num_labels=400)
@@ -187,6 +187,33 @@ def test_known_costs_of_videomae_base(method, r, gmacs):
     with_search = merging_gmacs(BASE, method, r)
     assert 0 <= with_search - merging_gmacs(BASE, method, r, matching=False) < 1
     assert r_for_macs(BASE, method, with_search) == r
+
+
+@pytest.mark.parametrize(
+    ("keep_ratio", "kept", "gmacs"),
+    [(1, 1568, 180.345), (0.9, 1411, 158.389), (0.7, 1097, 117.204), (0.5, 784, 79.768), (0.3, 470, 45.841)],
+)
+def test_known_costs_of_selection(keep_ratio, kept, gmacs):
+    """The paper prints these rounded up: 181, 159, 118, 80, 46. By the formula, and by the counter with k of 1568 tokens kept."""
+    assert selection_gmacs(BASE, keep_ratio) == pytest.approx(gmacs, abs=1e-3)
+    with torch.device("meta"):
+        model = VideoMAEForVideoClassification(BASE)
+    counted = count_macs(KeepsTheFirst(model, kept), {"pixel_values": torch.empty(1, 16, 3, 224, 224, device="meta")})
+    assert counted.uncounted == ()
+    assert counted.gmacs == pytest.approx(selection_gmacs(BASE, keep_ratio), rel=1e-9)
+
+
+class KeepsTheFirst(torch.nn.Module):
+    """A stock VideoMAE whose blocks see the first k tokens: a count needs no more."""
+
+    def __init__(self, model, kept):
+        super().__init__()
+        self.model, self.kept = model, kept
+
+    def forward(self, pixel_values):
+        embeddings = self.model.videomae.embeddings.patch_embeddings(pixel_values)
+        states = self.model.videomae.encoder(embeddings[:, : self.kept]).last_hidden_state
+        return self.model.classifier(self.model.fc_norm(states.mean(1)))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 
 from .merging_videomae import BlockReduction, block_reductions, patch_grid, token_counts
+from .token_selection import num_kept_tokens
 
 
 TOLERANCE = 0.01  # a budget this close to the end of what a method reaches is met by that end
@@ -31,17 +32,38 @@ def merging_gmacs(config, method: str, r: int | Sequence[int], matching: bool = 
         ValueError: method and r do not fit the model.
     """
     reductions = block_reductions(config, method, r)
-    width, tokens = config.hidden_size, math.prod(patch_grid(config))
-    patch = config.patch_size if isinstance(config.patch_size, (list, tuple)) else [config.patch_size] * 2
-    macs = (tokens * config.num_channels * config.tubelet_size * math.prod(patch) + config.num_labels) * width
-    for reduction, (attended, in_mlp, _) in zip(reductions, token_counts(tokens, reductions), strict=True):
-        macs += 4 * attended * width**2 + 2 * attended**2 * width + 2 * in_mlp * width * config.intermediate_size
-        if matching:
-            macs += _matching_macs(config, reduction, attended, in_mlp)
+    counts = token_counts(math.prod(patch_grid(config)), reductions)
+    macs = _embedding_and_head(config) + sum(_block(config, attended, in_mlp) for attended, in_mlp, _ in counts)
+    if matching:
+        macs += sum(_matching(config, one, *counted[:2]) for one, counted in zip(reductions, counts, strict=True))
     return macs / 1e9
 
 
-def _matching_macs(config, reduction: BlockReduction, attended: int, in_mlp: int) -> int:
+def selection_gmacs(config, keep_ratio: float) -> float:
+    """Multiply-accumulates of one clip when all patches are embedded and a share of them reaches the blocks, in units of 1e9.
+
+    What choosing them costs is not in it: no published number says whether it was counted.
+
+    Args:
+        config: of a `VideoMAEForVideoClassification`.
+        keep_ratio: P, from 0 to 1.
+    """
+    kept = num_kept_tokens(math.prod(patch_grid(config)), keep_ratio)
+    return (_embedding_and_head(config) + config.num_hidden_layers * _block(config, kept, kept)) / 1e9
+
+
+def _embedding_and_head(config) -> int:
+    patch = config.patch_size if isinstance(config.patch_size, (list, tuple)) else [config.patch_size] * 2
+    values = config.num_channels * config.tubelet_size * math.prod(patch)
+    return (math.prod(patch_grid(config)) * values + config.num_labels) * config.hidden_size
+
+
+def _block(config, attended: int, in_mlp: int) -> int:
+    width = config.hidden_size
+    return 4 * attended * width**2 + 2 * attended**2 * width + 2 * in_mlp * width * config.intermediate_size
+
+
+def _matching(config, reduction: BlockReduction, attended: int, in_mlp: int) -> int:
     if reduction.drop:
         size, width = in_mlp // reduction.num_groups, config.hidden_size
         kept, first, left = size - reduction.drop, 0, reduction.drop
