@@ -284,3 +284,20 @@ def test_bench_focal_paths(tmp_path):
         assert any(note.startswith("GEMM probe, float32, 1 thread: F.linear ") for note in entry.notes)
     (difference,) = {note for note in entries[0].notes if note.startswith("largest float32 difference")}
     assert difference in text and all(float(part.split()[-1]) < 1e-5 for part in difference.split(": ")[1].split(", "))
+
+
+@pytest.mark.slow
+def test_bench_token_selection(tmp_path):
+    """A tiny model: every arm that fits takes its turn, is counted and recorded; mergers that reach no equal cost say so."""
+    flags = "--size tiny --rounds 2 --threads 1 --batch-sizes 1 --arms".split()
+    arms = ["random 0.5", "lite 0.5", "tome 0.5", "sta 0.3", "frames 8", "choosing alone"]
+    results, picture = tmp_path / "speed.json", tmp_path / "speed.png"
+    text = run(
+        EXAMPLES / "bench_token_selection.py", tmp_path, *flags, *arms, "--results", results, "--picture", picture
+    )
+    entries = {entry.model.partition(", ")[2]: entry.cost for entry in ResultsFile.load(results).results}
+    assert list(entries) == ["full", *(arm for arm in arms if arm != "sta 0.3")]
+    assert "sta 0.3 is left out" in text and picture.stat().st_size > 10_000
+    assert entries["tome 0.5"].gmacs == pytest.approx(0.0755, rel=0.01)  # equal cost, all patches embedded
+    assert entries["random 0.5"].gmacs < entries["tome 0.5"].gmacs < entries["lite 0.5"].gmacs < entries["full"].gmacs
+    assert all(cost.speedup is not None for name, cost in entries.items() if name != "full")
