@@ -91,6 +91,7 @@ class BudgetPolicy:
             )
         return easy
 
+    @torch.compiler.disable
     def is_easy(self, confidence):
         """Which clips get the small budget.
 
@@ -122,6 +123,7 @@ def check_keep_ratio(name, value):
 # ---- buckets ----------------------------------------------------------------------------------------------------------
 
 
+@torch.compiler.disable
 def budget_buckets(keep_ratios):
     """Rows of a batch by their keep ratio: a list of (keep ratio, list of rows), from the smallest budget to the largest.
 
@@ -172,6 +174,7 @@ def merge_rows(parts, batch_size, fill):
     return merged
 
 
+@torch.compiler.disable
 def merge_outputs(parts, batch_size):
     """Outputs of a Lite classifier for parts of a batch, as one output for the batch.
 
@@ -249,6 +252,7 @@ class TokenBudgetMixin:
         self.config.budget_policy = policy.to_dict()
         object.__setattr__(self, "_budget_gauge", gauge)
 
+    @torch.compiler.disable
     def gauge_confidence(self, pixel_values, selection_extras=None):
         """How sure the gauge of the policy is of every clip, (B,); None for a cascade, which asks the host itself.
 
@@ -296,34 +300,42 @@ def with_clip_budgets(forward):
             return forward(self, pixel_values, *args, keep_ratio=keep_ratio, **kwargs)
         if args:
             raise TypeError("pass what follows pixel_values by name where clips have budgets of their own.")
-        labels, extras = kwargs.pop("labels", None), kwargs.pop("selection_extras", None)
-        batch_size = pixel_values.shape[0]
-        policy = BudgetPolicy(**self.config.budget_policy) if adaptive else None
-
-        def run(ratio, rows):
-            rows = fill_bucket(rows, policy.bucket_multiple if adaptive else 1)
-            clips, own_extras = rows_of_batch(rows, pixel_values, extras)
-            return forward(self, clips, keep_ratio=ratio, selection_extras=own_extras, **kwargs)
-
-        if not adaptive:
-            parts = [
-                (rows, run(ratio, rows)) for ratio, rows in budget_buckets(ratios_per_clip(keep_ratio, batch_size))
-            ]
-        else:
-            confidence = self.gauge_confidence(pixel_values, extras)
-            if confidence is None:
-                parts = _cascade(policy, self.config.keep_ratio, run, batch_size)
-            else:
-                ratios = policy.keep_ratios(confidence, self.config.keep_ratio)
-                parts = [(rows, run(ratio, rows)) for ratio, rows in budget_buckets(ratios)]
-        output = merge_outputs(parts, batch_size)
-        if labels is not None:
-            output.loss = self.loss_function(labels, output.logits, self.config)
-        return output
+        return _in_buckets(forward, self, pixel_values, keep_ratio, **kwargs)
 
     return budgeted
 
 
+# Which rows are in which bucket is new in every batch: compiled into the graph it would mean a graph per batch. So only `forward` is
+# compiled, one graph per budget and size of a bucket. What splits and joins a batch is left out altogether, `_in_buckets` and what calls
+# `forward` in it without what they call.
+_not_itself_compiled = functools.partial(torch.compiler.disable, recursive=False)
+
+
+@_not_itself_compiled
+def _in_buckets(forward, model, pixel_values, keep_ratio=None, labels=None, selection_extras=None, **kwargs):
+    """`forward` on the rows of each budget, put together; `keep_ratio=None` asks the policy."""
+    batch_size, base = pixel_values.shape[0], model.config.keep_ratio
+    policy = BudgetPolicy(**model.config.budget_policy) if keep_ratio is None else None
+
+    @_not_itself_compiled
+    def run(ratio, rows):
+        rows = fill_bucket(rows, policy.bucket_multiple if policy is not None else 1)
+        clips, extras = rows_of_batch(rows, pixel_values, selection_extras)
+        return forward(model, clips, keep_ratio=ratio, selection_extras=extras, **kwargs)
+
+    confidence = model.gauge_confidence(pixel_values, selection_extras) if policy is not None else None
+    if policy is not None and confidence is None:
+        parts = _cascade(policy, base, run, batch_size)
+    else:
+        ratios = ratios_per_clip(keep_ratio, batch_size) if policy is None else policy.keep_ratios(confidence, base)
+        parts = [(rows, run(ratio, rows)) for ratio, rows in budget_buckets(ratios)]
+    output = merge_outputs(parts, batch_size)
+    if labels is not None:
+        output.loss = model.loss_function(labels, output.logits, model.config)
+    return output
+
+
+@_not_itself_compiled
 def _cascade(policy, base_keep_ratio, run, batch_size):
     """All clips at the small budget, those that the rule does not call easy again at the base budget."""
     everyone = list(range(batch_size))
@@ -333,6 +345,7 @@ def _cascade(policy, base_keep_ratio, run, batch_size):
     return [(everyone, first), *([(unsure, run(base_keep_ratio, unsure))] if unsure else [])]
 
 
+@torch.compiler.disable
 def ratios_per_clip(keep_ratio, batch_size):
     """A list or tensor of keep ratios as a list of floats, one per clip.
 
@@ -346,6 +359,7 @@ def ratios_per_clip(keep_ratio, batch_size):
     return [round(ratio, 6) for ratio in ratios] if torch.is_tensor(keep_ratio) else ratios
 
 
+@torch.compiler.disable
 def rows_of_batch(rows, pixel_values, extras):
     """The clips of some rows, and what `selection_extras` has on them."""
     own = {name: value for name, value in (extras or {}).items() if name != "confidence"}
