@@ -390,6 +390,19 @@ def test_budgets_of_a_mixed_batch_equal_the_loop(lite):
     torch.testing.assert_close(mixed.realised_keep_ratio, torch.tensor([0.5, 0.25, 1.0]))
 
 
+def test_run_length_keeps_what_changes_in_each_clip(lite):
+    clips = tiny_clips(batch=3)
+    clips[1:] = clips[1:, :1]
+    clips[2, 2:, :, 8:16, 8:16] += (
+        5.0  # one token of the second step moves in the last clip, nothing in the one before
+    )
+    ratios = lite.run_length_ratios(clips, threshold=0.5)
+    outputs = lite(clips, scorer="run_length", keep_ratio=ratios)
+    kept = [row[row >= 0].tolist() for row in outputs.kept_indices]
+    assert kept == [list(range(32)), list(range(16)), [*range(16), 16 + 5]]
+    assert outputs.realised_keep_ratio.tolist() == [1.0, 16 / 32, 17 / 32]
+
+
 # --- attention, precision, training, compilation ---
 
 

@@ -21,6 +21,7 @@ from .token_selection import (
     TokenSelectionError,
     needs_embeddings,
     num_kept_tokens,
+    run_length_kept,
     score_tokens,
     top_k_indices,
 )
@@ -237,6 +238,23 @@ class TokenSelectionMixin:
             scorer,
             self._scorer_inputs(patches.grid, pixel_values, tubelet_size, patch_size, bare, placed, selection_extras),
         )
+
+    def run_length_ratios(self, pixel_values, threshold=0.1):
+        """Keep ratios, one per clip, that let `scorer="run_length"` keep what RLT would: all that changed by more than `threshold`.
+
+        Args:
+            pixel_values: (B, T, C, H, W).
+            threshold: in units of `pixel_values`, see `run_length_kept`.
+
+        Returns:
+            A list for `keep_ratio`.
+        """
+        patches = self._clip_patches(pixel_values)
+        tubelet_size, *patch_size = patches.patch
+        inputs = self._scorer_inputs(patches.grid, pixel_values, tubelet_size, patch_size, None, None, None)
+        num_tokens = patches.grid.num_tokens
+        # half a token more, which the floor takes off again: k / N as a decimal may be just below the fraction
+        return [min(1.0, (count + 0.5) / num_tokens) for count in run_length_kept(inputs, threshold).tolist()]
 
     def _selection_plan(self, num_tokens, keep_ratio=None, scorer=None):
         """What a call keeps: (k, scorer), with the configuration's values where None is given; k = N bypasses the choice."""
