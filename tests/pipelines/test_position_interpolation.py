@@ -137,3 +137,16 @@ def test_half_precision_tables_keep_their_type():
     interpolate_positions(model, num_frames=8)
     assert model.dtype == torch.bfloat16
     assert logits_of(model, pixels(8).bfloat16()).dtype == torch.bfloat16
+
+
+def test_a_host_that_selects_tokens_is_resized_like_the_stock_one():
+    from hf_effvid import LiteVideoMAEForVideoClassification
+
+    stock, _ = videomae()
+    lite = LiteVideoMAEForVideoClassification(
+        LiteVideoMAEForVideoClassification.config_class(**stock.config.to_dict())
+    )
+    lite.load_state_dict(stock.state_dict(), strict=False)
+    for model in (stock, lite.eval()):
+        interpolate_positions(model, num_frames=6, image_size=24)
+    torch.testing.assert_close(logits_of(lite, pixels(6, 24)), logits_of(stock, pixels(6, 24)), rtol=0, atol=0)

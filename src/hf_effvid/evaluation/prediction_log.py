@@ -35,7 +35,7 @@ class VideoPrediction:
 
 
 class PredictionLog:
-    """Append-only file of `VideoPrediction`s.
+    """Append-only file of `VideoPrediction`s, or of other records.
 
     The first line names the evaluation (`identity`); a file of another evaluation is refused, not mixed in. A last line
     that was cut off by a crash is dropped and measured again.
@@ -43,12 +43,14 @@ class PredictionLog:
     Args:
         path: the JSON-lines file; created when missing. None keeps everything in memory only.
         identity: JSON-able description of model, protocol and data set.
+        record_type: dataclass of plain values with an `index`; what is kept of a video.
 
     Raises:
         PredictionLogError: the file describes another evaluation.
     """
 
-    def __init__(self, path: str | os.PathLike | None, identity: dict):
+    def __init__(self, path: str | os.PathLike | None, identity: dict, record_type: type = VideoPrediction):
+        self.record_type = record_type
         self.done: dict[int, VideoPrediction] = {}
         self._file = None
         if path is None:
@@ -80,7 +82,7 @@ class PredictionLog:
                 "Choose another file, or delete it to start again."
             )
         for record in records[1:]:
-            prediction = VideoPrediction(**record)
+            prediction = self.record_type(**record)
             self.done[prediction.index] = prediction
         return end
 

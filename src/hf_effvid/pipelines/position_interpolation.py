@@ -43,7 +43,8 @@ def interpolate_positions(model, num_frames=None, image_size=None):
         PositionInterpolationError: the model type is unknown, or the size does not fit its patches.
     """
     config = model.config
-    if config.model_type not in HOSTS:
+    host = HOSTS.get(host_type(config))
+    if host is None:
         if num_frames in (None, frames_per_clip(config)) and image_size in (None, frame_size(config)):
             return model
         raise PositionInterpolationError(
@@ -51,13 +52,18 @@ def interpolate_positions(model, num_frames=None, image_size=None):
             f"Keep num_frames={frames_per_clip(config)} and image_size={frame_size(config)}."
         )
     size = as_pair(image_size if image_size is not None else frame_size(config))
-    HOSTS[config.model_type](model, num_frames or frames_per_clip(config), size)
+    host(model, num_frames or frames_per_clip(config), size)
     return model
+
+
+def host_type(config):
+    """`model_type` of the host: models that select tokens keep its positions."""
+    return config.model_type.removeprefix("lite_")
 
 
 def takes_num_frames(config, num_frames):
     """Whether a model, as it is, accepts clips of `num_frames` frames."""
-    return config.model_type not in FIXED_LENGTH or num_frames == frames_per_clip(config)
+    return host_type(config) not in FIXED_LENGTH or num_frames == frames_per_clip(config)
 
 
 def as_pair(size):
