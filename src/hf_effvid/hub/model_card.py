@@ -12,6 +12,7 @@ from .architecture_notes import architecture_notes
 from .card_info import CITATIONS, DEFAULT_LIMITATIONS, CardInfo, check_hub_id
 from .escaping import escape_code, escape_markdown
 from .result_table import cost_facts, evaluation_results, metric_ids, result_notes, result_rows
+from .selection_section import selection_section
 from .speed_table import SPEED_HEADER, own_costs, speed_notes, speed_rows
 
 
@@ -36,6 +37,7 @@ def render_model_card(
     has_code: bool = True,
     is_adapter: bool = False,
     chart: str | None = None,
+    faithfulness=None,
 ) -> str:
     """The README.md of a checkpoint repository.
 
@@ -50,6 +52,7 @@ def render_model_card(
         has_code: whether the repository ships Python code.
         is_adapter: whether it holds a PEFT adapter instead of a whole model.
         chart: file in the repository that shows accuracy against time.
+        faithfulness: `TokenFaithfulness` of the oracle that a token selector learned from.
 
     Returns:
         The whole file.
@@ -73,6 +76,7 @@ def render_model_card(
         speed_rows=speed_rows(results),
         speed_notes=speed_notes(results),
         chart=chart,
+        selection=selection_section(config, faithfulness, repo_id),
         repo_literal=json.dumps(repo_id),
         has_code=has_code,
         is_adapter=is_adapter,

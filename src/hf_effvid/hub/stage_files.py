@@ -22,6 +22,7 @@ _KINDS = {
     "processor": r"video_preprocessor_config\.json|preprocessor_config\.json|processor_config\.json",
     "card": r"README\.md",
     "chart": r"pareto\.png",
+    "report": r"token_faithfulness\.json",
     "code": r"[A-Za-z_][A-Za-z0-9_]*\.py",
 }
 _REASONS = {
@@ -46,7 +47,7 @@ class StagedFile:
 
     Attributes:
         path: name within the folder.
-        kind: `"config"`, `"weights"`, `"adapter"`, `"processor"`, `"card"`, `"chart"` or `"code"`.
+        kind: `"config"`, `"weights"`, `"adapter"`, `"processor"`, `"card"`, `"chart"`, `"report"` or `"code"`.
         size: bytes.
         sha256: hexadecimal digest of the content.
     """

@@ -18,6 +18,7 @@ from .card_check import card_problems
 from .card_info import CardError, CardInfo
 from .model_card import render_model_card
 from .reference import reference_logits, reference_path
+from .selection_section import find_selection_report
 from .stage_files import CHART, StageError, file_kind, list_staged_files
 
 
@@ -37,10 +38,11 @@ def stage_checkpoint(
 ) -> Path:
     """Writes a checkpoint folder that loads anywhere, with this package or without it.
 
-    The folder holds `config.json` with a complete `auto_map`, safetensors, the processor's files, the code they need and
-    the model card, all readable (mode 0644), and nothing else: optimizer states, pickles and stray files of a training
-    folder stay behind. It appears whole or not at all. Beside it, as `<folder>.reference.json`, staging leaves the answer
-    of the original model to a fixed input, which `verify_checkpoint` compares with.
+    The folder holds `config.json` with a complete `auto_map`, safetensors, the processor's files, the code they need
+    and the model card (for a trained token selector also the report of its oracle), all readable (mode 0644), and
+    nothing else: optimizer states, pickles and stray files of a training folder stay behind. It appears whole or not
+    at all. Beside it, as `<folder>.reference.json`, staging leaves the answer of the original model to a fixed input,
+    which `verify_checkpoint` compares with.
 
     Args:
         model_or_path: a video classifier, a PEFT model around one, or a folder or Hub id of either.
@@ -81,6 +83,9 @@ def stage_checkpoint(
         else:
             _save_model(model, work, max_shard_size)
         processor.save_pretrained(work)
+        faithfulness = find_selection_report(model_or_path, model)
+        if faithfulness is not None:
+            faithfulness.save(work)
         text = finished_card or render_model_card(
             model.config,
             processor,
@@ -91,6 +96,7 @@ def stage_checkpoint(
             has_code=any(work.glob("*.py")),
             is_adapter=is_adapter(model),
             chart=CHART if chart is not None else None,
+            faithfulness=faithfulness,
         )
         if chart is not None:
             shutil.copyfile(chart, work / CHART)
