@@ -16,6 +16,31 @@ from hf_effvid.auto import ARCHITECTURES
 
 PROBE = Path(__file__).with_name("remote_code_probe.py")
 
+CLIPS = {"pixel_values": torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))}
+VIT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "image_size": 32,
+    "num_frames": 4,
+    "num_labels": 3,
+}
+VJEPA2 = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "crop_size": 32,
+    "patch_size": 8,
+    "frames_per_clip": 4,
+    "num_pooler_layers": 1,
+    "pred_hidden_size": 12,
+    "pred_num_attention_heads": 1,
+    "pred_num_hidden_layers": 1,
+    "num_labels": 3,
+}
+SELECTION = {"keep_ratio": 0.5, "scorer": "lite", "selector_hidden_sizes": [8], "selector_trained": True}
+
 # a small model of each architecture and its inputs
 SMALL = {
     "video_focalnet": (
@@ -33,6 +58,10 @@ SMALL = {
         {"pixel_values": torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))},
         ["projection_in", "projection_out", "fc1"],
     ),
+    "lite_videomae": ({**VIT, **SELECTION, "patch_size": 8}, CLIPS, ["query", "intermediate.dense"]),
+    "lite_vivit": ({**VIT, **SELECTION, "tubelet_size": [2, 8, 8]}, CLIPS, ["q_proj", "fc1"]),
+    "lite_timesformer": ({**VIT, **SELECTION, "patch_size": 8}, CLIPS, ["qkv", "intermediate.dense"]),
+    "lite_vjepa2": ({**VJEPA2, **SELECTION}, {"pixel_values_videos": CLIPS["pixel_values"]}, ["query", "mlp.fc1"]),
 }
 
 

@@ -12,9 +12,15 @@ from transformers import (
     PreTrainedModel,
 )
 
+from .models.configuration_lite_timesformer import LiteTimesformerConfig
 from .models.configuration_lite_videomae import LiteVideoMAEConfig
+from .models.configuration_lite_vivit import LiteVivitConfig
+from .models.configuration_lite_vjepa2 import LiteVJEPA2Config
 from .models.configuration_video_focalnet import VideoFocalNetConfig
+from .models.modeling_lite_timesformer import LiteTimesformerForVideoClassification, LiteTimesformerModel
 from .models.modeling_lite_videomae import LiteVideoMAEForVideoClassification, LiteVideoMAEModel
+from .models.modeling_lite_vivit import LiteVivitForVideoClassification, LiteVivitModel
+from .models.modeling_lite_vjepa2 import LiteVJEPA2ForVideoClassification, LiteVJEPA2Model
 from .models.modeling_video_focalnet import (
     VideoFocalNetBackbone,
     VideoFocalNetForVideoClassification,
@@ -53,6 +59,21 @@ ARCHITECTURES = (
     Architecture(
         config=LiteVideoMAEConfig,
         models={AutoModel: LiteVideoMAEModel, AutoModelForVideoClassification: LiteVideoMAEForVideoClassification},
+        video_processor=EffVidVideoProcessor,
+    ),
+    Architecture(
+        config=LiteVivitConfig,
+        models={AutoModel: LiteVivitModel, AutoModelForVideoClassification: LiteVivitForVideoClassification},
+        video_processor=EffVidVideoProcessor,
+    ),
+    Architecture(
+        config=LiteVJEPA2Config,
+        models={AutoModel: LiteVJEPA2Model, AutoModelForVideoClassification: LiteVJEPA2ForVideoClassification},
+        video_processor=EffVidVideoProcessor,
+    ),
+    Architecture(
+        config=LiteTimesformerConfig,
+        models={AutoModel: LiteTimesformerModel, AutoModelForVideoClassification: LiteTimesformerForVideoClassification},
         video_processor=EffVidVideoProcessor,
     ),
 )

@@ -24,6 +24,20 @@ def tiny_config(architecture):
     options = {
         "video_focalnet": {"embed_dim": 4, "depths": [1], "focal_levels": [1], "focal_windows": [3]},
         "lite_videomae": {**vit, "num_frames": 2, "selector_hidden_sizes": [4]},
+        "lite_vivit": {**vit, "num_frames": 2, "selector_hidden_sizes": [4]},
+        "lite_timesformer": {**vit, "num_frames": 2, "selector_hidden_sizes": [4]},
+        "lite_vjepa2": {
+            "hidden_size": 12,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "crop_size": 16,
+            "frames_per_clip": 2,
+            "num_pooler_layers": 1,
+            "pred_hidden_size": 12,
+            "pred_num_attention_heads": 1,
+            "pred_num_hidden_layers": 1,
+            "selector_hidden_sizes": [4],
+        },
     }
     return architecture.config(**options[architecture.model_type])
 

@@ -16,6 +16,8 @@ _PUBLIC_NAMES = {
     "TokenImportance": "token_importance",
     "oracle_host": "oracle_hosts",
     "oracle_importance": "token_importance",
+    "UnsupportedHostError": "select_tokens",
+    "select_tokens": "select_tokens",
 }
 
 __all__, __getattr__, __dir__ = lazy_names(__name__, _PUBLIC_NAMES)
