@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can say about this package, in one command and less than nine minutes: the tests that need one, then
-# the speed of Video-FocalNet there beside what the machine could do. See docs/gpu.md.
+# Everything that only a GPU can say about this package, in one command and less than eleven minutes: the tests that need one, then
+# the speed of Video-FocalNet there beside what the machine could do, then that of VideoMAE with fewer tokens. See docs/gpu.md.
 #
 #   bash examples/gpu_check.sh [FOLDER]
 #
@@ -37,6 +37,9 @@ run_speed() {
 : >"$OUT/speed.log"
 run_speed 100 --sizes tiny,base --batch-sizes 1,8 --rounds 10
 run_speed 210 --sizes tiny --batch-sizes 8 --rounds 10 --compile default
+timeout 120 "$PYTHON" examples/bench_token_selection.py --device cuda --batch-sizes 1 32 --dtypes bfloat16 --rounds 10 --check \
+    --results "$OUT/gpu.json" 2>&1 | tee -a "$OUT/speed.log"
+[ "${PIPESTATUS[0]}" -eq 0 ] || failed=1
 
 [ "$failed" -eq 0 ] && echo "gpu_check: passed, results in $OUT" || echo "gpu_check: something failed, see $OUT"
 exit "$failed"

@@ -251,7 +251,7 @@ def motion_vector_tokens(videos, processor, tubelet_size=2, patch_size=16, fallb
         except MotionVectorsUnavailable as error:
             if fallback == "error":
                 raise
-            logger.warning_once(f"{error} Such videos get the mean difference of frames instead.")
+            logger.warning_once(f"{error}. Such videos get the mean difference of frames instead.")
             pixels = processor(video, **kwargs)["pixel_values"]
             rows.append(score_tokens("frame_difference", _token_inputs(pixels, tubelet_size, patch)))
     return torch.cat(rows)
