@@ -41,6 +41,7 @@ _PUBLIC_NAMES = {
     "make_motion_dataset": "data.synthetic",
     "train_classifier": "training.classification",
     "evaluate_classifier": "evaluation.classification",
+    "evaluate_detector": "evaluation.detection",
     "benchmark": "evaluation.benchmark",
     "export_model": "export.exporting",
     "load_exported": "export.runtime",
