@@ -25,7 +25,6 @@ import torch
 from rich.console import Console
 from torch import nn
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
-from transformers.models.videomae.modeling_videomae import get_sinusoid_encoding_table
 
 from hf_effvid import benchmark
 from hf_effvid.evaluation.benchmark_variants import BenchmarkVariant
@@ -95,7 +94,7 @@ def with_weights(model_class, config, weights, device):
     model.load_state_dict({name: weights[name] for name in model.state_dict()}, assign=True)
     embeddings = model.videomae.embeddings
     # VideoMAE keeps this table on the processor and copies it in every pass, which no CUDA graph can hold
-    embeddings.position_embeddings = get_sinusoid_encoding_table(embeddings.num_patches, config.hidden_size).to(device)
+    embeddings.position_embeddings = embeddings.position_embeddings.to(device)
     return model.eval()
 
 
