@@ -19,16 +19,10 @@ from .options import (
     SkipMissing,
     check_picture,
     list_options,
+    numbers,
     print_json,
     show_progress,
 )
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r}: expected numbers, such as 1,8") from None
 
 
 @app.command()
@@ -151,7 +145,7 @@ def bench(
     known = [entry for path in accuracies or () for entry in ResultsFile.load(path).results]
     report = benchmark(
         variants,
-        batch_sizes=_numbers(batch_sizes),
+        batch_sizes=numbers(batch_sizes),
         rounds=rounds,
         threads=threads,
         accuracies=recorded_accuracies(known, [variant.name for variant in variants], dataset) if known else None,

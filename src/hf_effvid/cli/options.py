@@ -98,3 +98,12 @@ def list_options(
 def show_progress(quiet: bool) -> bool:
     """A bar for people; none in a log file."""
     return not quiet and sys.stderr.isatty()
+
+
+def numbers(text: str, kind: type = int) -> tuple:
+    """A comma-separated list of numbers."""
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        example = "1,8" if kind is int else "0.5,0.3"
+        raise typer.BadParameter(f"{text!r}: expected numbers, such as {example}") from None
