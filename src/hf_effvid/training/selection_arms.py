@@ -99,6 +99,10 @@ class Arm:
         """What that model is given of clips (B, T, C, H, W)."""
         return pixel_values
 
+    def known_gmacs(self, keep_ratio: float) -> float | None:
+        """Mean multiply-accumulates of a clip where counting those of one clip says nothing; None to count."""
+        return None
+
     @property
     def is_timed(self) -> bool:
         """Whether its milliseconds mean anything: not where the model leaves out what finds the tokens."""
