@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from ..models.token_budget import check_keep_ratio
 from .schedule import SCHEDULES
 
 
@@ -95,6 +96,9 @@ class EffVidTrainingArguments(TrainingArguments):
     """Dropout before the adapters."""
     lora_targets: list[str] | None = None
     """Name endings of the linear layers that get adapters; None takes every linear layer inside the blocks."""
+    random_keep_ratios: list[float] | None = None
+    """Shares of tokens: every step keeps one of them, drawn anew, so that one checkpoint serves every budget. A host without token
+    selection becomes the Lite model of its kind. Evaluations keep what its configuration says."""
     ema_decay: float = 0.0
     """Decay of the moving average that is evaluated and saved; 0 switches it off."""
     early_stopping_patience: int = 0
@@ -136,6 +140,8 @@ class EffVidTrainingArguments(TrainingArguments):
         ):
             _check_range(name, getattr(self, name), 0, float("inf"))
         _check_range("num_clips", self.num_clips, 1, float("inf"))
+        for ratio in self.random_keep_ratios or ():
+            check_keep_ratio("random_keep_ratios", ratio)
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns must be False: the batches carry clips and their index, got True.")
         if self.label_smoothing_factor:

@@ -12,6 +12,7 @@ from .data_splits import training_splits
 from .freezing import freeze
 from .lora import add_lora
 from .model_setup import open_classifier, open_processor
+from .random_budget import RandomBudgetTask, with_token_selection
 from .run_result import run_and_save
 from .run_setup import clip_datasets, resume_point, run_arguments, run_augmentation, without_evaluation
 from .tasks import ClassificationTask
@@ -107,6 +108,8 @@ def train_classifier(
 def _prepare_model(model, arguments):
     if arguments.lora_r and arguments.freeze:
         raise ValueError("lora_r already freezes everything but the adapters and the head; leave freeze unset.")
+    if arguments.random_keep_ratios:
+        model = with_token_selection(model)
     if arguments.freeze:
         freeze(model, arguments.freeze)
     if arguments.lora_r:
@@ -125,7 +128,8 @@ def _task(model, train_rows, num_labels, processor, arguments):
             )
         matrix = label_matrix(list(train_rows["label"]), num_labels)
     counts = matrix.sum(0) if counted else None
-    task = ClassificationTask(
+    budgets = {"keep_ratios": arguments.random_keep_ratios} if arguments.random_keep_ratios else {}
+    task = (RandomBudgetTask if budgets else ClassificationTask)(
         model,
         loss=arguments.loss,
         label_smoothing=arguments.label_smoothing,
@@ -136,5 +140,6 @@ def _task(model, train_rows, num_labels, processor, arguments):
         focal_gamma=arguments.focal_gamma,
         logit_adjustment_tau=arguments.logit_adjustment_tau,
         aggregation=processor.aggregation,
+        **budgets,
     )
     return task, sampling_weights(matrix) if arguments.balanced_sampling else None

@@ -31,9 +31,13 @@ def lora_target_modules(model, targets=None):
 
 
 def head_modules(model):
-    """Names of the modules above the backbone that hold parameters: they are trained in full beside the adapters."""
+    """Names of the modules above the backbone that are trained in full beside the adapters: those with parameters that are not frozen.
+
+    A token selector is: no loss on logits reaches it.
+    """
     prefix = getattr(model, "base_model_prefix", "")
-    return [name for name, child in model.named_children() if name != prefix and any(True for _ in child.parameters())]
+    children = [(name, child) for name, child in model.named_children() if name != prefix]
+    return [name for name, child in children if any(parameter.requires_grad for parameter in child.parameters())]
 
 
 def add_lora(model, r, alpha=None, dropout=0.0, targets=None):

@@ -152,6 +152,10 @@ class ClassificationTask(Task):
         metrics = multi_label_metrics(logits, labels) if self.multi_label else single_label_metrics(logits, labels)
         return {"loss": torch.stack([record["loss"] for record in labelled]).double().mean().item(), **metrics}
 
+    def model_options(self):
+        """What the model is given beside the pixels, anew in every call."""
+        return {}
+
     def _logits(self, pixel_values):
         views = pixel_values.shape[1] if pixel_values.ndim == 6 else 1
         if pixel_values.ndim == 6:
@@ -159,7 +163,7 @@ class ClassificationTask(Task):
         parameter_dtype = next(self.model.parameters()).dtype
         if parameter_dtype in (torch.float16, torch.bfloat16):
             pixel_values = pixel_values.to(parameter_dtype)
-        logits = self.model(pixel_values=pixel_values).logits.float()
+        logits = self.model(pixel_values=pixel_values, **self.model_options()).logits.float()
         if views == 1:
             return logits
         logits = logits.unflatten(0, (-1, views))
