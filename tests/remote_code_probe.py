@@ -47,6 +47,15 @@ def hidden_states_of(folder, inputs, job):
     return {"last_hidden_state": model(**inputs).last_hidden_state}
 
 
+def detections_of(folder, inputs, job):
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    if "save_to" in job:
+        model.save_pretrained(job["save_to"])
+    buffers = {f"buffer.{name}": value.contiguous() for name, value in model.named_buffers()}
+    outputs = model(**inputs)
+    return {"logits": outputs.logits, "offsets": outputs.offsets, **buffers}
+
+
 def feature_maps_of(folder, inputs, job):
     # AutoBackbone.from_pretrained takes Hub ids only; this is what it does once it has the files
     config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
@@ -62,7 +71,10 @@ def pixel_values_of(folder, inputs, job):
     return {"pixel_values": processor(load_file(job["video"])["video"])["pixel_values"]}
 
 
-ACTIONS = {action.__name__: action for action in (logits_of, hidden_states_of, feature_maps_of, pixel_values_of)}
+ACTIONS = {
+    action.__name__: action
+    for action in (logits_of, hidden_states_of, detections_of, feature_maps_of, pixel_values_of)
+}
 
 
 def main(jobs_path):

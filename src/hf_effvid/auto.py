@@ -12,11 +12,13 @@ from transformers import (
     PreTrainedModel,
 )
 
+from .models.configuration_actionformer import ActionFormerConfig
 from .models.configuration_lite_timesformer import LiteTimesformerConfig
 from .models.configuration_lite_videomae import LiteVideoMAEConfig
 from .models.configuration_lite_vivit import LiteVivitConfig
 from .models.configuration_lite_vjepa2 import LiteVJEPA2Config
 from .models.configuration_video_focalnet import VideoFocalNetConfig
+from .models.modeling_actionformer import ActionFormerForTemporalActionDetection
 from .models.modeling_lite_timesformer import LiteTimesformerForVideoClassification, LiteTimesformerModel
 from .models.modeling_lite_videomae import LiteVideoMAEForVideoClassification, LiteVideoMAEModel
 from .models.modeling_lite_vivit import LiteVivitForVideoClassification, LiteVivitModel
@@ -76,6 +78,7 @@ ARCHITECTURES = (
         models={AutoModel: LiteTimesformerModel, AutoModelForVideoClassification: LiteTimesformerForVideoClassification},
         video_processor=EffVidVideoProcessor,
     ),
+    Architecture(config=ActionFormerConfig, models={AutoModel: ActionFormerForTemporalActionDetection}),
 )
 
 

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 
-# where training scripts keep the weights, in the order in which they are looked for
-WEIGHT_ENTRIES = ("model", "state_dict", "model_state", "module")
+# where training scripts keep the weights, in the order in which they are looked for; averaged ones are those that were evaluated
+WEIGHT_ENTRIES = ("state_dict_ema", "model", "state_dict", "model_state", "module")
 
 
 class CheckpointError(ValueError):

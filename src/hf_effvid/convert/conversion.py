@@ -7,18 +7,18 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoModelForVideoClassification
+from transformers import AutoModel, AutoModelForVideoClassification
 
 from ..auto import find_architecture
 from ..label_lists import read_labels
 from ..version import __version__
-from . import video_focalnet
+from . import actionformer, video_focalnet
 from .checkpoints import CheckpointError, read_weights, sha256_of
 
 
 CONVERSION_RECORD = "conversion.json"
-# model_type -> module with build_config, convert_state_dict, config_for, preset_of, RECIPE, REFERENCE
-FAMILIES = {"video_focalnet": video_focalnet}
+# model_type -> module with build_config, convert_state_dict, config_for, preset_of, recipe_for, REFERENCE
+FAMILIES = {"video_focalnet": video_focalnet, "actionformer": actionformer}
 
 
 def convert_checkpoint(
@@ -44,7 +44,7 @@ def convert_checkpoint(
         id2label: Names of the classes: `{index: name}`, a list, or a CSV file of "id,name".
         arguments: Arguments of the upstream constructor that leave no trace in the weights and were not the released ones,
             under their upstream names, such as `{"num_frames": 16}`.
-        horizontal_flip_safe: False when labels tell left from right, so that training on does not mirror clips.
+        horizontal_flip_safe: For a classifier: False when labels tell left from right, so that training on does not mirror clips.
 
     Returns:
         The folder.
@@ -61,26 +61,30 @@ def convert_checkpoint(
     try:
         config = family.config_for(upstream, preset, arguments)
         state_dict = family.convert_state_dict(upstream)
+        if hasattr(family, "fill_state_dict"):  # what the original project does not keep
+            state_dict = family.fill_state_dict(state_dict, config)
     except KeyError as error:
         raise CheckpointError(f"{source}: not a {model_type} checkpoint, {error.args[0]}") from error
     names = _names_of_classes(id2label, config.num_labels, num_labels, source)
     config.id2label, config.label2id = names, {name: index for index, name in names.items()}
 
+    classes = architecture.models
     with torch.device("meta"):
-        model = AutoModelForVideoClassification.from_config(config)
+        model = classes.get(AutoModelForVideoClassification, classes[AutoModel])(config)
     check_weights(state_dict, model.state_dict(), source)
     model.load_state_dict({name: value.float() for name, value in state_dict.items()}, assign=True)
 
     output_dir = Path(output_dir)
     model.save_pretrained(output_dir)
-    recipe = {**family.RECIPE, "num_frames": config.num_frames, "horizontal_flip_safe": horizontal_flip_safe}
-    architecture.video_processor(**recipe).save_pretrained(output_dir)
+    if architecture.video_processor is not None:
+        recipe = family.recipe_for(config, horizontal_flip_safe)
+        architecture.video_processor(**recipe).save_pretrained(output_dir)
     record = {
         "source": {"name": Path(source).name, "sha256": sha256_of(source), "bytes": Path(source).stat().st_size},
         "reference": family.REFERENCE,
         "model_type": model_type,
         "preset": preset or family.preset_of(config),
-        "parameters": sum(value.numel() for value in state_dict.values()),
+        "parameters": model.num_parameters(),
         "versions": {"hf_effvid": __version__, "transformers": transformers.__version__, "torch": torch.__version__},
     }
     (output_dir / CONVERSION_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

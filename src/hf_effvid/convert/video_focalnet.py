@@ -126,6 +126,11 @@ def config_for(state_dict, preset=None, arguments=None):
     return config
 
 
+def recipe_for(config, horizontal_flip_safe):
+    """Recipe of the processor that goes with converted weights."""
+    return {**RECIPE, "num_frames": config.num_frames, "horizontal_flip_safe": horizontal_flip_safe}
+
+
 def preset_of(config):
     """Name of the released size with these widths and depths, or None."""
     for name, preset in PRESETS.items():
