@@ -7,7 +7,9 @@ import torch
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel
 
 from hf_effvid.evaluation.macs import count_macs
+from hf_effvid.models.configuration_lite_videomae import LiteVideoMAEConfig
 from hf_effvid.models.merging_videomae import block_reductions, merge_tokens, patch_grid, restore_tokens, token_counts
+from hf_effvid.models.modeling_lite_videomae import LiteVideoMAEForVideoClassification
 from hf_effvid.models.token_merging_cost import merging_gmacs, r_for_macs, selection_gmacs
 
 
@@ -141,6 +143,31 @@ def test_attentions_are_recorded_at_their_own_sizes(clips):
     model = merge_tokens(tiny_model(attn_implementation="eager"), "tome", 9)
     recorded = model(clips, output_attentions=True).attentions
     assert [one.shape[-1] for one in recorded] == [64, 55, 46, 37]
+
+
+def test_after_selection(clips):
+    """ToMe merges whatever tokens were kept; STA needs whole frames, and says so even where the number would divide."""
+    settings = tiny_config().to_diff_dict() | {"keep_ratio": 0.5, "scorer": "random"}
+    model = LiteVideoMAEForVideoClassification(LiteVideoMAEConfig(**settings)).eval()
+    expected = states(model, clips)
+    assert torch.equal(states(merge_tokens(model, "tome", 0), clips).logits, expected.logits)
+    merged = states(merge_tokens(model, "tome", 5), clips)
+    assert torch.equal(merged.kept_indices, expected.kept_indices)
+    assert [state.shape[1] for state in merged.hidden_states] == [32, 27, 22, 17, 12]
+    with pytest.raises(ValueError, match="needs all 64 tokens of a clip, got 32"):
+        merge_tokens(model, "sta", 2)(clips)
+    assert merge_tokens(model, "sta", 2)(clips, keep_ratio=1.0).logits.shape == (2, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_one_graph_for_the_compiler(method, clips):
+    model = merge_tokens(tiny_model(), method, METHODS[method])
+    with torch.no_grad():
+        expected = model(clips).logits
+        torch._dynamo.reset()
+        compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)(clips).logits
+    torch.testing.assert_close(compiled, expected)
 
 
 def test_the_backbone_alone_and_other_models():

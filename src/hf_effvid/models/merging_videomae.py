@@ -15,6 +15,7 @@ the output has its usual shape, and the classifier's mean over it is the mean we
 and what is left comes out.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -209,6 +210,14 @@ class MergingVideoMAEEncoder(VideoMAEEncoder):
 
     def forward(self, hidden_states, **kwargs):
         sizes = positions = None
+        self._check(hidden_states.shape[1])
+        for layer in self.layer:
+            hidden_states, sizes, positions = layer(hidden_states, sizes, positions)
+        if positions is not None:
+            hidden_states = take_tokens(hidden_states, positions)
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+    def _check(self, num_tokens):
         name = self.config._attn_implementation
         if name not in _TAKES_BIAS and any(
             layer.reduction.proportional and layer.reduction.merge for layer in self.layer
@@ -217,11 +226,12 @@ class MergingVideoMAEEncoder(VideoMAEEncoder):
                 f"proportional attention needs attn_implementation in {_TAKES_BIAS}, this model has {name!r}: choose one of them, or "
                 "merge_tokens(..., proportional_attention=False)."
             )
-        for layer in self.layer:
-            hidden_states, sizes, positions = layer(hidden_states, sizes, positions)
-        if positions is not None:
-            hidden_states = take_tokens(hidden_states, positions)
-        return BaseModelOutput(last_hidden_state=hidden_states)
+        whole = math.prod(patch_grid(self.config))
+        if num_tokens != whole and any(layer.reduction.drop for layer in self.layer):
+            raise ValueError(
+                f"STA goes from frame to frame and needs all {whole} tokens of a clip, got {num_tokens}: select tokens or drop them with STA, "
+                "not both. ToMe takes any tokens."
+            )
 
 
 _PLAIN = {
