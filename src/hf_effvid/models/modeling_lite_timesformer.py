@@ -35,6 +35,7 @@ from .lite_selection import (
     keep_all,
     realised_ratio,
 )
+from .selection_scope import check_one_clip
 from .token_budget import TokenBudgetMixin, with_clip_budgets
 from .token_selection import TokenSelectionError, gather_tokens, top_k_indices
 
@@ -137,6 +138,8 @@ class LiteTimesformerPreTrainedModel(TokenSelectionMixin, TimesformerPreTrainedM
         projection = embeddings.patch_embeddings.projection
         grid = ClipPatches(pixel_values, projection).grid
         self._check_frames(grid.frames)
+        if (self.config.keep_ratio if keep_ratio is None else keep_ratio) < 1:
+            check_one_clip(self.config, grid.frames)
         # tubes are counted by places, and all of a place's tokens go or stay
         per_place = grid.frames if self._keeps_tubes else 1
         k, scorer = self._selection_plan(grid.num_tokens // per_place, keep_ratio, scorer)

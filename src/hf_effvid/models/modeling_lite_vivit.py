@@ -26,6 +26,7 @@ from .lite_selection import (
     keep_all,
     realised_ratio,
 )
+from .selection_scope import check_one_clip
 from .token_budget import TokenBudgetMixin, with_clip_budgets
 from .token_selection import TokenSelectionError
 
@@ -74,6 +75,8 @@ class LiteVivitPreTrainedModel(TokenSelectionMixin, VivitPreTrainedModel):
         self, pixel_values, keep_ratio=None, scorer=None, selection_extras=None, interpolate_pos_encoding=False
     ):
         """The class token and the kept tokens, with positions, as `SelectedTokens`."""
+        if (self.config.keep_ratio if keep_ratio is None else keep_ratio) < 1:
+            check_one_clip(self.config, pixel_values.shape[1])
         embeddings = self._backbone.embeddings
         patches = self._clip_patches(pixel_values, interpolate_pos_encoding)
         num_tokens = patches.grid.num_tokens

@@ -28,6 +28,7 @@ from .lite_selection import (
     keep_all,
     realised_ratio,
 )
+from .selection_scope import check_one_clip
 from .token_budget import TokenBudgetMixin, with_clip_budgets
 
 
@@ -52,6 +53,8 @@ class LiteVJEPA2PreTrainedModel(TokenSelectionMixin, VJEPA2PreTrainedModel):
 
     def _select_tokens(self, pixel_values, keep_ratio=None, scorer=None, selection_extras=None):
         """The kept tokens, as `SelectedTokens`."""
+        if (self.config.keep_ratio if keep_ratio is None else keep_ratio) < 1:
+            check_one_clip(self.config, pixel_values.shape[1])
         patches = self._clip_patches(pixel_values)
         num_tokens = patches.grid.num_tokens
         k, scorer = self._selection_plan(num_tokens, keep_ratio, scorer)
