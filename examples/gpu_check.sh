@@ -26,7 +26,8 @@ PYTHON_END
 mkdir -p "$OUT"
 failed=0
 # numbers of the kernels first: what follows means nothing without them
-timeout 210 "$PYTHON" -m pytest -m gpu -rs tests/models/test_focal_triton_gpu.py tests/evaluation/test_benchmark_execution.py \
+timeout 210 "$PYTHON" -m pytest -m gpu -rs tests/models/test_focal_triton_gpu.py tests/models/test_token_selection_gpu.py \
+    tests/evaluation/test_benchmark_execution.py \
     2>&1 | tee "$OUT/tests.log"
 [ "${PIPESTATUS[0]}" -eq 0 ] || failed=1
 
