@@ -67,6 +67,10 @@ class FaithfulnessProtocol:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
 
+    def to_dict(self) -> dict:
+        """Plain values, as JSON gives them back."""
+        return {**asdict(self), "shares": list(self.shares), "keep_ratios": list(self.keep_ratios)}
+
 
 @dataclass(frozen=True)
 class MeanOverClips:
@@ -236,7 +240,7 @@ def measure_faithfulness(
     values = {name: torch.cat([one[name] for one in found]) for name in found[0]}
     report = TokenFaithfulness(
         oracle=settings.to_dict(),
-        protocol={**asdict(protocol), "num_clips": num_clips},
+        protocol={**protocol.to_dict(), "num_clips": num_clips},
         rank_correlation=MeanOverClips.of(values["rank"]),
         insertion_gain=MeanOverClips.of(values["insertion"] - values["random"]),
         deletion_gain=MeanOverClips.of(values["random"] - values["deletion"]),

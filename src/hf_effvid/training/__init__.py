@@ -6,7 +6,9 @@ from .classification import train_classifier
 from .modulation_log import ModulationLog
 from .nonfinite import NonFiniteError
 from .outcome import TrainOutcome
+from .selector_task import SelectorTask
 from .tasks import ClassificationTask, Task
+from .token_selector import SelectorOutcome, train_token_selector
 from .trainer import EffVidTrainer
 
 
@@ -17,8 +19,11 @@ __all__ = [
     "IncompleteCheckpointError",
     "ModulationLog",
     "NonFiniteError",
+    "SelectorOutcome",
+    "SelectorTask",
     "Task",
     "TrainOutcome",
     "last_complete_checkpoint",
     "train_classifier",
+    "train_token_selector",
 ]
