@@ -11,6 +11,19 @@ class CardError(ValueError):
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _RELATIONS = ("finetune", "adapter", "quantized", "merge")
 
+_VIDEOMAE = """@inproceedings{tong2022videomae,
+  title     = {{VideoMAE}: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training},
+  author    = {Tong, Zhan and Song, Yibing and Wang, Jue and Wang, Limin},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2022}
+}"""
+_LITE = """@inproceedings{hao2025lite,
+  title     = {Principles of Visual Tokens for Efficient Video Understanding},
+  author    = {Hao, Xinyue and Li, Gen and Gowda, Shreyank N. and Fisher, Robert B. and Huang, Jonathan and Arnab, Anurag and Sevilla-Lara, Laura},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  year      = {2025}
+}"""
+
 # model_type -> the paper that the architecture is from
 CITATIONS = {
     "video_focalnet": """@inproceedings{wasim2023videofocalnets,
@@ -19,12 +32,11 @@ CITATIONS = {
   booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
   year      = {2023}
 }""",
-    "videomae": """@inproceedings{tong2022videomae,
-  title     = {{VideoMAE}: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video Pre-Training},
-  author    = {Tong, Zhan and Song, Yibing and Wang, Jue and Wang, Limin},
-  booktitle = {Advances in Neural Information Processing Systems},
-  year      = {2022}
-}""",
+    "videomae": _VIDEOMAE,
+    "lite_videomae": f"{_LITE}\n\n{_VIDEOMAE}",
+    "lite_vivit": _LITE,
+    "lite_vjepa2": _LITE,
+    "lite_timesformer": _LITE,
 }
 
 DEFAULT_LIMITATIONS = (
