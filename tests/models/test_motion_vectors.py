@@ -60,6 +60,7 @@ def centre(scores):
     [
         ("libx264", "mp4", {}),
         ("libx264", "matroska", {"bf": "2"}),
+        ("libx264", "flv", {}),
         ("mpeg4", "avi", {}),
         ("mpeg2video", "mpegts", {}),
     ],
@@ -174,6 +175,8 @@ def test_what_has_no_stream_is_refused(tmp_path):
         read_motion(frames)
     with pytest.raises(VideoNotFound):
         motion_vector_tokens(tmp_path / "none.mp4", processor(), fallback="frame_difference")
+    with pytest.raises(ValueError, match="isolate=True is not possible"):
+        motion_vector_tokens(video(), processor(), isolate=True)
     with pytest.raises(ValueError, match="fallback must be"):
         motion_vector_tokens(video(), processor(), fallback="zeros")
     with pytest.raises(TypeError, match="expected an EffVidVideoProcessor"):

@@ -189,6 +189,10 @@ class MotionVectorProcessor(EffVidVideoProcessor):
     """A recipe applied to motion in place of colour: the same frames, size and crops, `pixel_values` (B, T, 1, H, W)."""
 
     def fetch_videos(self, video_url_or_urls, sample_indices_fn=None, size=None, reading=_WHOLE_VIDEO, num_clips=1):
+        if reading.isolate:
+            raise ValueError(
+                "motion vectors are read in this process: isolate=True is not possible, pass isolate=False."
+            )
         clip = read_motion(
             video_url_or_urls,
             size=size,
