@@ -15,6 +15,7 @@ A page marks the places with comments that Markdown does not show, `<!-- NAME: b
     results of STEM      the same of model_cards/results/STEM.json alone
     speed of STEM        the times in that file
     explanations of STEM the scores of explanations in that file
+    selection of STEM    a study of token selection: accuracy of every arm at every budget
     quoted               accuracies that others published
 
 Seeds of one model, data set and variant become one row: the mean, the accuracy of each seed, and the Wilson interval of the mean over the
@@ -43,7 +44,7 @@ DIFFERENCE = "top1 difference, A minus B"
 # files whose numbers stand in the tables without a file's name; the other studies have a page of their own
 IN_FRONT = ("baselines", "real")
 
-SECTION = re.compile(r"<!-- ((?:models|results|quoted|speed|explanations)(?: of [\w.-]+)?): begin -->")
+SECTION = re.compile(r"<!-- ((?:models|results|quoted|speed|explanations|selection)(?: of [\w.-]+)?): begin -->")
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 OUTPUT_AFTER = re.compile(r"\s*<!-- output: begin -->\n(.*?)<!-- output: end -->", re.DOTALL)
 
@@ -161,6 +162,8 @@ def with_tables(page: str, results: Path = RESULTS) -> str:
             text = speed_table(entries)
         elif kind == "explanations":
             text = explanations_table(entries)
+        elif kind == "selection":
+            text = selection_table(entries)
         else:
             text = quoted_table(entries)
         page = with_section(page, name, text)
@@ -209,6 +212,31 @@ def explanations_table(entries: list[ResultEntry]) -> str:
     ]
     header = ("data set", "map", "insertion, higher is better", "deletion, lower is better")
     return _table((*header, "insertion minus deletion", "the same minus that of random orders", "n"), rows)
+
+
+def selection_table(entries: list[ResultEntry]) -> str:
+    """One row per arm, one column per budget: top-1 in per cent, with an arrow where it is shown to differ from random tokens."""
+    arms: dict[str, dict[float, str]] = {}
+    full = None
+    for entry in entries:
+        arm, _, ratio = entry.variant.rpartition(", keep ")
+        top1, ahead = entry.metric("top1"), entry.metric("top1 minus random")
+        if top1 is None:
+            continue
+        if not arm:
+            full = entry
+            continue
+        low, high = ahead.interval if ahead else (0, 0)
+        mark = " ↑" if low > 0 else " ↓" if high < 0 else ""
+        arms.setdefault(arm, {})[float(ratio)] = f"{100 * top1.value:.1f}{mark}"
+    ratios = sorted({ratio for of_arm in arms.values() for ratio in of_arm}, reverse=True)
+    rows = [(_plain(arm), *(of_arm.get(ratio, "-") for ratio in ratios)) for arm, of_arm in arms.items()]
+    table = _table(("arm", *(f"P = {ratio:g}" for ratio in ratios)), rows)
+    if full is None:
+        return table
+    top1 = full.metric("top1")
+    told = f"{_plain(full.model)} on {_plain(full.dataset)} ({_plain(full.split)}), n = {top1.n}, all tokens: top-1 {top1.value:.1%} "
+    return f"{told}[{top1.interval[0]:.1%}, {top1.interval[1]:.1%}].\n\n{table}"
 
 
 def grouped(entries: Iterable[ResultEntry]) -> list[Group]:

@@ -24,6 +24,9 @@ COMMANDS = (
     "train",
     "evaluate",
     "bench",
+    "select calibrate",
+    "select train",
+    "select study",
     "convert",
     "export",
     "stage",
@@ -70,14 +73,18 @@ def trained(data, tmp_path_factory):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_an_example(command):
-    result = call(command, "--help")
+    result = call(*command.split(), "--help")
     assert result.exit_code == 0
     text = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
     assert "Example:" in text and f"effvid {command}" in text
 
 
 def test_every_command_is_listed_here():
-    assert sorted(command.name or command.callback.__name__ for command in app.registered_commands) == sorted(COMMANDS)
+    found = [command.name or command.callback.__name__ for command in app.registered_commands]
+    for group in app.registered_groups:
+        named = group.typer_instance
+        found += [f"{named.info.name} {c.name or c.callback.__name__}" for c in named.registered_commands]
+    assert sorted(found) == sorted(COMMANDS)
 
 
 def test_train_reports_the_outcome(trained):
@@ -286,6 +293,15 @@ def test_names_that_are_not_utf8_are_json(trained, data, tmp_path):
         (["check", ".", "--picture", "report.docx"], 2, "report.docx"),
         (["evaluate", "m", ".", "--confusion", "matrix.docx"], 2, "matrix.docx"),
         (["nonsense"], 2, "nonsense"),
+        (["select", "nonsense"], 2, "nonsense"),
+        (["select", "train", "-m", "no/such", "-d", ".", "-o", "out", "--epochs", "0"], 2, "not greater than 0"),
+        (["select", "calibrate", "-m", "m", "-d", ".", "-o", "out", "--gauge", "movinet"], 2, "probe or cascade"),
+        (["select", "calibrate", "-m", "m", "-d", ".", "-o", "out", "--results", "r.json"], 2, "needs --evaluate-on"),
+        (["select", "calibrate", "-m", "no/such", "-d", ".", "-o", "out"], 1, "'no/such' is neither a folder"),
+        (["select", "study", "-m", "no/such/folder", "-d", "."], 1, "'no/such/folder' is neither a folder nor a Hub id"),
+        (["select", "study", "-m", "m", "-d", ".", "--keep-ratios", "half"], 2, "such as 0.5,0.3"),
+        (["select", "study", "-m", "m", "-d", ".", "--keep-ratios", "1.5"], 1, "below 1"),
+        (["select", "study", "-m", "m", "-d", ".", "--variant", "nonsense"], 1, "variants are"),
     ],
 )
 def test_failures_are_one_line_and_an_exit_code(arguments, exit_code, said, tmp_path, monkeypatch, capsys):

@@ -69,15 +69,18 @@ def effvid_problem(arguments, whole=True):
     """What is wrong with this command line, None when nothing is. Running text may name a command or an option alone."""
     group = typer.main.get_command(app)
     if not whole:
-        command = group.commands.get(arguments[0])
-        known = {name for one in [group, *([command] if command else [])] for p in one.params for name in p.opts}
+        path = [group]
+        for word in arguments:
+            found = getattr(path[-1], "commands", {}).get(word)
+            path += [found] if found else []
+        known = {name for one in path for p in one.params for name in p.opts}
         unknown = {a for a in arguments if a.startswith("--")} - known - {"--help"}
-        return f"no such {unknown}" if unknown or not (command or arguments[0] in known) else None
+        return f"no such {unknown}" if unknown or not (path[1:] or arguments[0] in known) else None
     try:  # typer brings its own click or uses the installed one: its errors have one method in common
-        context = group.make_context("effvid", list(arguments))
-        if not arguments[0].startswith("-"):
-            name, command, rest = group.resolve_command(context, list(arguments))
-            command.make_context(name, rest, parent=context)
+        context, rest = group.make_context("effvid", list(arguments)), list(arguments)
+        while hasattr(group, "commands") and rest and not rest[0].startswith("-"):
+            name, group, rest = group.resolve_command(context, rest)
+            context = group.make_context(name, list(rest), parent=context)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
@@ -108,6 +111,9 @@ def test_commands_of_the_readme_are_found():
         ("effvid predict x.mp4  # without a model", True, "--model"),
         ("effvid train x -o y --epochs many", True, "--epochs"),
         ("effvid verify --no-such-option", False, "--no-such-option"),
+        ("effvid select stduy -m model -d data", True, "stduy"),
+        ("effvid select study -m model -d data --no-such-option", True, "--no-such-option"),
+        ("effvid select study --no-such-option", False, "--no-such-option"),
         ("effvid trian", False, "no such"),
         ("effvid train x -o y --epochs 3 --set training.seed=1", True, None),
         ("effvid --version", True, None),
@@ -248,6 +254,38 @@ def test_the_table_of_explanations_states_the_paired_difference(tmp_path):
     assert lines[5].endswith("| - | 20 |")
 
 
+def test_the_table_of_a_selection_study_marks_what_is_shown(tmp_path):
+    def arm(variant, right, ahead=None):
+        metrics = [Metric.proportion("top1", right, 50)]
+        if ahead:
+            metrics.append(Metric("top1 minus random", sum(ahead) / 2, 50, ahead, "bootstrap"))
+        return ResultEntry(
+            "token-selection",
+            "tiny",
+            "clips",
+            "test",
+            tuple(metrics),
+            Provenance("effvid", date="2026-11-20"),
+            variant=variant,
+        )
+
+    entries = [
+        arm("all tokens", 40),
+        arm("random, keep 0.5", 30),
+        arm("lite, keep 0.5", 38, (0.1, 0.2)),
+        arm("random, keep 0.2", 20),
+        arm("lite, keep 0.2", 15, (-0.2, -0.05)),
+        ResultEntry("token-selection", "tiny", "clips", "test", (Metric("gini", 0.7, 50),), Provenance("effvid", date="2026-11-20"), variant="values of tokens"),
+    ]  # fmt: skip
+    ResultsFile(entries).save(tmp_path / "study.json")
+    lines = fill_readme.with_tables(
+        "<!-- selection of study: begin -->\n<!-- selection of study: end -->\n", tmp_path
+    ).splitlines()
+    assert lines[2] == "tiny on clips (test), n = 50, all tokens: top-1 80.0% [67.0%, 88.8%]."
+    assert lines[4] == "| arm | P = 0.5 | P = 0.2 |"
+    assert lines[6:8] == ["| random | 60.0 | 40.0 |", "| lite | 76.0 ↑ | 30.0 ↓ |"]
+
+
 def test_outputs_are_written_behind_their_blocks_and_once(tmp_path, capsys):
     page = tmp_path / "page.md"
     marks = "<!-- output: begin -->\n<!-- output: end -->"
@@ -287,6 +325,7 @@ def after_quickstart(tmp_path_factory):
         processor=recipe.build_processor(),
         card=quickstart.CARD,
     )
+    (folder / "examples").symlink_to(ROOT / "examples")
     for page in PAGES:
         shutil.copy(page, folder)  # README.md is also the file that is no video
     for name in ("clip.mp4", "clip.webm", "two_hours.mkv"):  # the reader goes by content, and the name says nothing
