@@ -34,6 +34,7 @@ _PUBLIC_NAMES = {
     "ActionFormerModel": "models.modeling_actionformer",
     "ActionFormerForTemporalActionDetection": "models.modeling_actionformer",
     "EffVidVideoProcessor": "models.video_processing_effvid",
+    "ActionFormerProcessor": "models.video_processing_actionformer",
     "VideoClassificationPipeline": "pipelines.video_classification",
     "explain": "pipelines.explain_video",
     "read_video": "models.video_reader",

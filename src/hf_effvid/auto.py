@@ -28,6 +28,7 @@ from .models.modeling_video_focalnet import (
     VideoFocalNetForVideoClassification,
     VideoFocalNetModel,
 )
+from .models.video_processing_actionformer import ActionFormerProcessor
 from .models.video_processing_effvid import EffVidVideoProcessor
 
 
@@ -75,10 +76,17 @@ ARCHITECTURES = (
     ),
     Architecture(
         config=LiteTimesformerConfig,
-        models={AutoModel: LiteTimesformerModel, AutoModelForVideoClassification: LiteTimesformerForVideoClassification},
+        models={
+            AutoModel: LiteTimesformerModel,
+            AutoModelForVideoClassification: LiteTimesformerForVideoClassification,
+        },
         video_processor=EffVidVideoProcessor,
     ),
-    Architecture(config=ActionFormerConfig, models={AutoModel: ActionFormerForTemporalActionDetection}),
+    Architecture(
+        config=ActionFormerConfig,
+        models={AutoModel: ActionFormerForTemporalActionDetection},
+        video_processor=ActionFormerProcessor,
+    ),
 )
 
 

@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_effvid.convert.actionformer import recipe_for
+from hf_effvid.models.configuration_actionformer import ActionFormerConfig
 from hf_effvid.models.temporal_decisions import decide, fuse_video_scores
 from hf_effvid.models.temporal_points import make_points
 from hf_effvid.models.video_processing_actionformer import ActionFormerProcessor
@@ -109,7 +111,7 @@ def test_features_become_windows_and_padding_is_said():
     assert batch["attention_mask"].sum(1).tolist() == [6, 6, 6, 3]
     assert torch.equal(batch["input_features"][1], features[0][3:9])
     assert not batch["input_features"][3, 3:].any()
-    padded = ActionFormerProcessor(window_length=6, pad_to_window=True).encode_features([features[1]])
+    padded = ActionFormerProcessor(pad_length=6).encode_features([features[1]])
     assert padded["input_features"].shape == (1, 6, 2)
     whole = processor.encode_features([one.numpy() for one in features])
     assert whole["input_features"].shape == (2, 10, 2)
@@ -225,3 +227,21 @@ def test_the_recipe_is_saved_and_checked(tmp_path):
     for change in ({"nms_method": "fast"}, {"feature_stride": 0}, {"window_overlap": 1.0}, {"window_length": 0}):
         with pytest.raises(ValueError, match=next(iter(change))):
             ActionFormerProcessor(**change)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((512, 20), {"feature_stride": 4, "class_agnostic": False, "pad_length": 2304, "resize_length": None}),
+        ((256, 1), {"feature_stride": 16, "class_agnostic": True, "resize_length": 192, "voting_threshold": 0.9}),
+        ((512, 97), {"feature_num_frames": 32, "nms_sigma": 0.4, "candidate_top_k": 5000}),
+        ((16, 1), {"class_agnostic": True, "feature_fps": None}),
+    ],
+)
+def test_converted_checkpoints_come_with_the_recipe_they_were_tested_with(size, expected):
+    config = ActionFormerConfig(hidden_size=size[0], num_labels=size[1], mask_after_norm="nowhere")
+    recipe = ActionFormerProcessor(**recipe_for(config, horizontal_flip_safe=False)).recipe()
+    assert {name: recipe[name] for name in expected} == expected
+    assert recipe["horizontal_flip_safe"] is False
+    config.mask_after_norm = "everywhere"
+    assert recipe_for(config, True)["pad_length"] is None

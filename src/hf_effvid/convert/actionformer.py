@@ -133,6 +133,30 @@ PRESETS = {
 # (channels, classes) of the released models -> preset
 _RELEASED = {(512, 20): "thumos14", (256, 1): "activitynet", (512, 97): "epic_kitchens", (512, 300): "epic_kitchens"}
 
+# What their features are (frames) and how candidates were suppressed: I3D at 30 per second, TSP at 15, SlowFast at 30.
+RECIPES = {
+    "thumos14": {"feature_stride": 4, "feature_num_frames": 16, "nms_sigma": 0.5, "max_segments": 200},
+    "activitynet": {
+        "feature_stride": 16,
+        "feature_num_frames": 16,
+        "feature_fps": 15.0,
+        "resize_length": 192,
+        "min_steps": 0.001,
+        "nms_sigma": 0.75,
+        "max_segments": 100,
+        "class_agnostic": True,
+        "voting_threshold": 0.9,
+    },
+    "epic_kitchens": {
+        "feature_stride": 16,
+        "feature_num_frames": 32,
+        "feature_fps": 30.0,
+        "candidate_top_k": 5000,
+        "nms_sigma": 0.4,
+        "max_segments": 2000,
+    },
+}
+
 
 def build_config(upstream):
     """Makes our configuration from the arguments of the official constructor, under their upstream names.
@@ -231,6 +255,16 @@ def fill_state_dict(state_dict, config):
 def preset_of(config):
     """Name of the released model of this width and number of classes, or None."""
     return _RELEASED.get((config.hidden_size, config.num_labels))
+
+
+def recipe_for(config, horizontal_flip_safe):
+    """Recipe of the processor: what the features of a released model are, and how its outputs were turned into detections.
+
+    A model of another size gets the defaults. Models that see the presence of padding are shown as much of it as they were trained with.
+    """
+    recipe = RECIPES.get(preset_of(config), {"class_agnostic": config.num_labels == 1})
+    pad_length = None if config.mask_after_norm == "everywhere" else config.max_sequence_length
+    return {**recipe, "pad_length": pad_length, "horizontal_flip_safe": horizontal_flip_safe}
 
 
 def infer_arguments(shapes):

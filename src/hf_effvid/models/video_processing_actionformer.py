@@ -26,7 +26,7 @@ class ActionFormerProcessorKwargs(EffVidVideoProcessorKwargs, total=False):
     resize_length: stretch the features of every video to this many steps (ActivityNet); None: take them as they are.
     window_length: steps that the detector sees at once; None: whole videos.
     window_overlap: share of a window that the next one sees again.
-    pad_to_window: fill shorter inputs up to `window_length`, for models whose results depend on whether there is padding.
+    pad_length: fill shorter inputs up to this many steps, for models whose results depend on whether there is padding.
     candidate_threshold, candidate_top_k, candidate_per_level, min_steps: which candidates are looked at, see `select_candidates`.
     nms_method, nms_sigma, nms_iou_threshold, min_score, max_segments, class_agnostic, voting_threshold, voting_weight: how those that say the
         same are suppressed, see `nms_1d`.
@@ -40,7 +40,7 @@ class ActionFormerProcessorKwargs(EffVidVideoProcessorKwargs, total=False):
     resize_length: int | None
     window_length: int | None
     window_overlap: int | float | None
-    pad_to_window: bool | None
+    pad_length: int | None
     candidate_threshold: int | float | None
     candidate_top_k: int | None
     candidate_per_level: bool | None
@@ -80,7 +80,7 @@ class ActionFormerProcessor(EffVidVideoProcessor):
     resize_length = None
     window_length = None
     window_overlap = 0.5
-    pad_to_window = False
+    pad_length = None
     candidate_threshold = 0.001
     candidate_top_k = 2000
     candidate_per_level = True
@@ -173,8 +173,7 @@ class ActionFormerProcessor(EffVidVideoProcessor):
         if any(len(row) != window.num_steps for row, window in zip(rows, windows, strict=True)):
             raise ValueError("a window lies beyond the features of its video: plan windows for these features.")
         longest = max((len(row) for row in rows), default=0)
-        if self.pad_to_window and self.window_length is not None:
-            longest = max(longest, self.window_length)
+        longest = max(longest, self.pad_length or 0)
         batch = torch.zeros(len(rows), longest, shapes[0][1] if shapes else 0)
         mask = torch.zeros(len(rows), longest, dtype=torch.bool)
         for row, values in enumerate(rows):
@@ -313,7 +312,7 @@ def check_detection_recipe(recipe):
     for name in ("feature_stride", "feature_num_frames", "nms_sigma", "candidate_top_k"):
         if not recipe[name] > 0:
             raise ValueError(f"{name} must be greater than 0, got {recipe[name]!r}.")
-    for name in ("feature_fps", "resize_length", "window_length", "max_segments"):
+    for name in ("feature_fps", "resize_length", "window_length", "pad_length", "max_segments"):
         if recipe[name] is not None and not recipe[name] > 0:
             raise ValueError(f"{name} must be None or greater than 0, got {recipe[name]!r}.")
     if not 0 <= recipe["window_overlap"] < 1:
