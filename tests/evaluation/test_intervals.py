@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_effvid.evaluation.intervals import bootstrap_interval, paired_bootstrap_difference, wilson_interval
+from hf_effvid.evaluation.intervals import (
+    bootstrap_interval,
+    bootstrap_mean_interval,
+    paired_bootstrap_difference,
+    wilson_interval,
+)
 
 
 # textbook values: Wilson (1927) bounds as printed by statsmodels' proportion_confint(method="wilson")
@@ -80,6 +85,18 @@ def test_bootstrap_interval_of_a_mean():
     low, high = bootstrap_interval(lambda rows: values[rows].mean(), 400, seed=0)
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.15)
     assert low < values.mean() < high
+
+
+def test_the_interval_of_a_mean_is_that_of_the_plain_bootstrap():
+    values = np.random.default_rng(1).normal(size=3000)  # several portions of resamples
+    found = bootstrap_mean_interval(values)
+    assert found == bootstrap_mean_interval(values) and found[0] < values.mean() < found[1]
+    plain = bootstrap_interval(lambda rows: values[rows].mean(), len(values), num_resamples=2000)
+    assert found == pytest.approx(plain, abs=3e-3)
+    assert bootstrap_mean_interval([0.25] * 7) == (0.25, 0.25)
+    for nothing in ([], [[1.0]]):
+        with pytest.raises(ValueError, match="one value per video"):
+            bootstrap_mean_interval(nothing)
 
 
 def test_bootstrap_interval_leaves_undefined_resamples_out():

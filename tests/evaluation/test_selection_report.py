@@ -96,7 +96,9 @@ def test_the_leak_is_the_gap_between_the_true_and_the_predicted_label(report):
 
 
 def test_means_of_seeds_keep_the_pairing(report):
+    report.selector = {"lite": "told"}
     pooled = SelectionReport.mean_of([report, report])
+    assert pooled.selector == {"lite, model 0": "told", "lite, model 1": "told"}
     assert pooled.num_models == 2 and pooled.get("lite", 0.5).draws == [38 / 48, 38 / 48]
     assert "training seeds" in result_entries(pooled)[1].notes[0] and "2 training seeds" in markdown(pooled)
     other = SelectionReport.from_dict({**report.to_dict(), "sources": ["x"] * NUM_VIDEOS})

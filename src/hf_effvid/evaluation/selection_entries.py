@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from .intervals import bootstrap_mean_interval
 from .results import Metric, ResultEntry
 from .selection_classes import easy_against_hard
 from .selection_report import (
     FULL,
-    NUM_RESAMPLES,
     ORACLE_PREDICTED,
     ORACLE_TRUE,
     ORACLE_WRONG,
@@ -14,7 +14,6 @@ from .selection_report import (
     RANDOM,
     ArmResult,
     SelectionReport,
-    bootstrap_interval,
 )
 from .selection_values import TOP_SHARES, null_gini, null_top_share
 
@@ -144,5 +143,4 @@ def class_metrics(report: SelectionReport) -> list[Metric]:
 
 
 def _mean(name: str, values: np.ndarray) -> Metric:
-    interval = bootstrap_interval(lambda rows: values[rows].mean(), len(values), num_resamples=NUM_RESAMPLES)
-    return Metric(name, float(values.mean()), len(values), interval, OVER_VIDEOS)
+    return Metric(name, float(values.mean()), len(values), bootstrap_mean_interval(values), OVER_VIDEOS)

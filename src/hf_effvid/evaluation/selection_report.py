@@ -3,13 +3,13 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from .intervals import bootstrap_interval
+from .intervals import bootstrap_mean_interval
 from .results import Cost, Metric, Provenance
 from .selection_values import TokenValues
 
@@ -23,7 +23,6 @@ a budget per clip."""
 
 PAIRED = "paired bootstrap over videos 95%"
 OVER_VIDEOS = "bootstrap over videos 95%"
-NUM_RESAMPLES = 2000
 
 
 class StudyError(ValueError):
@@ -132,12 +131,12 @@ class SelectionReport:
         """Accuracy with its interval over videos."""
         if set(np.unique(result.top1)) <= {0.0, 1.0}:
             return Metric.proportion("top1", int(result.top1.sum()), self.n)
-        return Metric("top1", result.accuracy, self.n, _interval(result.top1), OVER_VIDEOS)
+        return Metric("top1", result.accuracy, self.n, bootstrap_mean_interval(result.top1), OVER_VIDEOS)
 
     def difference(self, result: ArmResult, other: ArmResult, name: str) -> Metric:
         """Accuracy of one minus that of the other, with the interval of the paired difference."""
         difference = result.top1 - other.top1
-        return Metric(name, float(difference.mean()), self.n, _interval(difference), PAIRED)
+        return Metric(name, float(difference.mean()), self.n, bootstrap_mean_interval(difference), PAIRED)
 
     @cached_property
     def against_random(self) -> dict[tuple[str, float], Metric]:
@@ -190,8 +189,9 @@ class SelectionReport:
         values = first.values + [one for report in reports[1:] for one in report.values]
         return cls(
             first.model_name, first.dataset_name, first.split, first.sources, first.labels, first.class_names, results, values,
-            first.protocol, first.provenance, first.num_failed, list(dict.fromkeys(n for r in reports for n in r.notes)),
-            {"models": [report.selector for report in reports]}, len(reports),
+            first.protocol, replace(first.provenance, seed=None), first.num_failed,
+            list(dict.fromkeys(note for report in reports for note in report.notes)),
+            {f"{arm}, model {place}": told for place, r in enumerate(reports) for arm, told in r.selector.items()}, len(reports),
         )  # fmt: skip
 
     # ---- on disk -----------------------------------------------------------------------------------------------------------
@@ -247,10 +247,6 @@ _PLAIN_FIELDS = (
     "selector",
     "num_models",
 )
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    return bootstrap_interval(lambda rows: values[rows].mean(), len(values), num_resamples=NUM_RESAMPLES)
 
 
 def _without_none(values: dict) -> dict:
