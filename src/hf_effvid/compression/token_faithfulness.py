@@ -178,6 +178,7 @@ class TokenFaithfulness:
     def save(self, folder) -> Path:
         """Writes `token_faithfulness.json` into a folder and returns its path."""
         path = Path(folder) / REPORT_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
         return path
 
