@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+from typer.testing import CliRunner
 
 from hf_effvid import EffVidVideoProcessor, LiteVideoMAEForVideoClassification
+from hf_effvid.cli import app
 from hf_effvid.compression import BudgetCosts, CalibrationError
 from hf_effvid.data.synthetic import make_motion_dataset
 from hf_effvid.evaluation import ResultsFile
@@ -215,3 +217,29 @@ def test_a_policy_set_by_hand_is_evaluated_too(videos, model, processor):
     model.set_budget_policy(BudgetPolicy(0.0, 0.21), probe=BudgetProbe(32, 5))
     report, _ = evaluate_budget(model, videos, processor=processor, reading=QUIET, compare_fixed=False, num_draws=2)
     assert report.n == 15 and len(report.random_draws) == 2
+
+
+def test_from_the_command_line(tmp_path, videos, model, processor):
+    model.save_pretrained(tmp_path / "lite")
+    processor.save_pretrained(tmp_path / "lite")
+    where = [
+        "--model",
+        str(tmp_path / "lite"),
+        "--data",
+        str(videos),
+        "--output-dir",
+        str(tmp_path / "out"),
+        "--quiet",
+    ]
+    options = ["--gauge", "cascade", "--share", "0.6", "--evaluate-on", "test", "--results", str(tmp_path / "r.json")]
+    done = CliRunner().invoke(app, ["select", "calibrate", *where, *options, "--json"])
+    assert done.exit_code == 0, done.output
+    shown = json.loads(done.stdout)
+    assert shown["calibration"]["policy"]["gauge"] == "cascade" and shown["evaluation"]["n"] == 15
+    assert shown["calibration"]["thresholds"]["easy_share"] == pytest.approx(0.6, abs=0.06)
+    loaded = LiteVideoMAEForVideoClassification.from_pretrained(tmp_path / "out")
+    assert loaded.config.budget_policy == shown["calibration"]["policy"]
+    assert json.loads((tmp_path / "out" / "budget_evaluation.json").read_text()) == shown["evaluation"]
+    assert len(ResultsFile.load(tmp_path / "r.json").results) == 3
+    refused = CliRunner().invoke(app, ["select", "calibrate", *where, "--gauge", "cascade", "--split", "test"])
+    assert isinstance(refused.exception, CalibrationError)

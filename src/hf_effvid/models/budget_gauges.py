@@ -113,4 +113,5 @@ class ModelGauge:
         """Confidence (B,) float32 of the host's clips (B, T, C, H, W)."""
         parameter = next(self.model.parameters())
         pixels = self.pixels(pixel_values).to(parameter.device, parameter.dtype)
-        return confidence_of(self.model(pixel_values=pixels).logits).to(pixel_values.device)
+        name = getattr(self.model, "main_input_name", "pixel_values")
+        return confidence_of(self.model(**{name: pixels}).logits).to(pixel_values.device)

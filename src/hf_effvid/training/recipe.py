@@ -16,6 +16,8 @@ processor:                   # fields of EffVidVideoProcessor; left out: what fi
 augmentation: light          # a preset, or the fields of AugmentationConfig
 cache: ram                   # keep decoded videos in memory; left out: decode every time
 validation_share: 0.2        # held out of the training split where there is no validation split
+selection:                   # arguments of train_token_selector; for `effvid select train` alone
+  keep_ratio: 0.5
 training:                    # fields of EffVidTrainingArguments
   num_train_epochs: 10
 
@@ -43,11 +45,21 @@ _KINDS = {
     "augmentation": (str, dict),
     "cache": (str,),
     "validation_share": (float, int),
+    "selection": (dict,),
     "training": (dict,),
 }
 _WORDS = {str: "a word", dict: "`key: value` lines", float: "a number", int: "a whole number"}
 # A recipe may come from a stranger: which files a list may name is not among what it can say.
 _DATA_OPTIONS = ("format", "missing")
+_SELECTION_OPTIONS = (
+    "keep_ratio",
+    "oracle_block",
+    "oracle_tensor",
+    "label_source",
+    "kind",
+    "hidden_sizes",
+    "variants",
+)
 
 
 class RecipeFileError(ValueError):
@@ -64,6 +76,7 @@ class TrainRecipe:
     augmentation: str | dict = "light"
     cache: str | None = None
     validation_share: float = 0.2
+    selection: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
     choose: dict = field(default_factory=dict)
 
@@ -124,6 +137,8 @@ def load_recipe(path=None, overrides=()) -> TrainRecipe:
     _refuse_wrong_kinds(recipe)
     recipe.data = recipe.data or {}
     _refuse_unknown("data", recipe.data, _DATA_OPTIONS)
+    recipe.selection = recipe.selection or {}
+    _refuse_unknown("selection", recipe.selection, _SELECTION_OPTIONS)
     recipe.training = {name: _as_meant(name, value) for name, value in (recipe.training or {}).items()}
     _refuse_unknown("training", recipe.training, [f.name for f in fields(EffVidTrainingArguments)])
     return recipe
