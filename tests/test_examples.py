@@ -128,6 +128,16 @@ def test_finetune_classifier(tmp_path, flags):
 
 
 @pytest.mark.slow
+def test_bench_detection(tmp_path):
+    """That both evaluators agree is checked inside; how much faster ours is depends on the number of predictions."""
+    printed = run(EXAMPLES / "bench_detection.py", tmp_path, "--predictions", "1500", "--results", "speed.json")
+    assert int(re.search(r"with pandas .* (\d+) times as much", printed)[1]) > 20
+    entries = ResultsFile.load(tmp_path / "speed.json").results
+    assert [entry.model for entry in entries] == ["evaluate_detector", "evaluator with pandas", "nms_1d"]
+    assert all(entry.metric("processor_seconds").value > 0 for entry in entries)
+
+
+@pytest.mark.slow
 def test_finetune_raw_accelerate_and_its_resume(tmp_path):
     script = EXAMPLES / "finetune_raw_accelerate.py"
     printed = run(script, tmp_path, "--max_steps", "2")
