@@ -5,6 +5,7 @@ does what `REQUEST`, a JSON file, asks and writes what happened to `ANSWER`.
 """
 
 import importlib.abc
+import inspect
 import json
 import sys
 import tempfile
@@ -105,10 +106,13 @@ def _processor(request, state):
         request["source"], trust_remote_code=request["trust_remote_code"], revision=request["revision"]
     )
     output = processor(request["clips"][0], return_tensors="pt", **_frames(processor, state["model"]))
-    if state["model"].main_input_name not in output:
+    # some models take pixels under more than one name
+    taken = inspect.signature(state["model"].forward).parameters
+    names = [name for name in (state["model"].main_input_name, "pixel_values") if name in output and name in taken]
+    if not names:
         raise RuntimeError(f"the processor gives {sorted(output)}, the model takes {state['model'].main_input_name!r}")
     state["processor"] = processor
-    return {"class": type(processor).__name__, "shape": list(output[state["model"].main_input_name].shape)}
+    return {"class": type(processor).__name__, "shape": list(output[names[0]].shape)}
 
 
 def _frames(processor, model) -> dict:

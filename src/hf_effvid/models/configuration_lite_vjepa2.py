@@ -16,6 +16,8 @@ class LiteVJEPA2Config(TokenSelectionConfigMixin, VJEPA2Config):
     """
 
     model_type = "lite_vjepa2"
+    # transformers' pipeline asks for the number of frames under this name
+    attribute_map = {"num_frames": "frames_per_clip"}
 
 
 __all__ = ["LiteVJEPA2Config"]
