@@ -11,6 +11,9 @@ from hf_effvid import ActionFormerConfig, ActionFormerForTemporalActionDetection
 from .test_remote_code import probe
 
 
+pytestmark = pytest.mark.slow  # two fresh interpreters
+
+
 @pytest.fixture(scope="module")
 def journey(tmp_path_factory):
     root = tmp_path_factory.mktemp("remote_detector")

@@ -5,7 +5,9 @@
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict, validated_field
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
+
+from .configuration_video_focalnet import VideoFocalNetConfig
 
 
 def _at_least_one(value):
@@ -96,6 +98,14 @@ class ActionFormerConfig(PreTrainedConfig):
         drop_path_rate: Stochastic depth of every residual branch, drawn per video.
         layer_norm_eps: Epsilon of the norms in blocks and neck.
         convolution_norm_eps: Epsilon of the norms after the convolutions of embedding and heads. OpenTAD's is 1e-6.
+        backbone_config: Configuration (or its dictionary) of a video classifier whose trunk turns `pixel_values` into features; see
+            `clip_trunks.py` for the types. None: the model takes `input_features`. With it `input_size` is the trunk's.
+        clip_frames: Frames of the clips that the trunk reads; None for the number it was trained with.
+        frames_per_step: Frames per step of the feature grid.
+        clips_per_pass: Clips that go through the trunk at a time; 0 for all.
+        freeze_backbone: Leaves the trunk as it is.
+        temporal_adapters: AdaTAD's adapters after every block of a VideoMAE trunk; they stay trainable when it is frozen.
+        adapter_reduction: How many times narrower than the trunk they are.
         regression_ranges: (low, high) per level: the distances in steps to the farther end of a segment that the level is
             responsible for, both included. They may overlap. None for (0, 4), (4, 8), (8, 16), ... up to 10,000.
         center_sampling: `"radius"`: only points close to the centre of a segment are positive; `"none"`: all inside it.
@@ -115,6 +125,7 @@ class ActionFormerConfig(PreTrainedConfig):
     """
 
     model_type = "actionformer"
+    sub_configs = {"backbone_config": AutoConfig}
 
     input_size: int | list[int] | tuple[int, ...] = validated_field(_sizes, default=2048)
     projection_sizes: list[int] | tuple[int, ...] | None = None
@@ -144,6 +155,13 @@ class ActionFormerConfig(PreTrainedConfig):
     drop_path_rate: float | int = validated_field(_rate, default=0.1)
     layer_norm_eps: float | int = validated_field(_positive, default=1e-5)
     convolution_norm_eps: float | int = validated_field(_positive, default=1e-5)
+    backbone_config: dict | PreTrainedConfig | None = None
+    clip_frames: int | None = None
+    frames_per_step: int = validated_field(_at_least_one, default=1)
+    clips_per_pass: int = validated_field(_at_least_zero, default=0)
+    freeze_backbone: bool = False
+    temporal_adapters: bool = False
+    adapter_reduction: int = validated_field(_at_least_one, default=4)
     regression_ranges: list | tuple | None = validated_field(_ranges, default=None)
     center_sampling: Literal["radius", "none"] = "radius"
     center_sampling_radius: float | int = validated_field(_positive, default=1.5)
@@ -165,6 +183,11 @@ class ActionFormerConfig(PreTrainedConfig):
     )
 
     def __post_init__(self, **kwargs):
+        if self.backbone_config is not None:
+            self.backbone_config = make_backbone_config(self.backbone_config)
+            self.input_size = self.backbone_config.hidden_size
+            if self.clip_frames is None:
+                self.clip_frames = frames_of(self.backbone_config)
         if self.regression_ranges is None:
             self.regression_ranges = default_regression_ranges(self.num_levels)
         super().__post_init__(**kwargs)
@@ -228,6 +251,10 @@ class ActionFormerConfig(PreTrainedConfig):
                 f"ActionFormerConfig.hidden_size={self.hidden_size} cannot be shared out evenly over {len(self.feature_sizes)} kinds "
                 "of features. Give projection_sizes."
             )
+        if self.temporal_adapters and (self.backbone_config is None or self.backbone_config.model_type != "videomae"):
+            raise ValueError(
+                "ActionFormerConfig.temporal_adapters sit between the blocks of a VideoMAE: give its configuration as backbone_config."
+            )
         unknown = [index for index in self.empty_classes if not 0 <= index < self.num_labels]
         if unknown:
             raise ValueError(
@@ -239,6 +266,27 @@ def default_regression_ranges(num_levels):
     """(0, 4), (4, 8), (8, 16), ...: every level takes segments twice as long as the level before; the last one all that remain."""
     edges = [0.0] + [4.0 * 2**level for level in range(num_levels - 1)] + [10000.0]
     return [list(bounds) for bounds in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def make_backbone_config(given):
+    """The configuration of a trunk; a dictionary says in `model_type` of which.
+
+    Raises:
+        ValueError: The dictionary has no `model_type`.
+    """
+    if not isinstance(given, dict):
+        return given
+    if "model_type" not in given:
+        raise ValueError(f"backbone_config needs a model_type, got the keys {', '.join(sorted(given))}.")
+    fields = {name: value for name, value in given.items() if name != "model_type"}
+    if given["model_type"] == "video_focalnet":  # also where the package that registers it is not installed
+        return VideoFocalNetConfig(**fields)
+    return AutoConfig.for_model(given["model_type"], **fields)
+
+
+def frames_of(config):
+    """Frames of the clips that a video classifier was trained with; V-JEPA 2 calls them otherwise."""
+    return config.frames_per_clip if hasattr(config, "frames_per_clip") else config.num_frames
 
 
 __all__ = ["ActionFormerConfig"]

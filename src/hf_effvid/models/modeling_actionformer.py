@@ -15,11 +15,12 @@ Shapes: B videos, T steps of features, T_l = ceil(T / 2^l) steps at level l, P =
 """
 
 import math
+import os
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
@@ -34,9 +35,11 @@ from .actionformer_layers import (
     MaskedConvolution,
     zero_padding,
 )
+from .clip_backbone import ClipBackbone, TemporalAdapter
 from .configuration_actionformer import ActionFormerConfig
 from .temporal_losses import SEGMENT_LOSSES, RunningCount, sigmoid_focal_loss, smooth_labels
 from .temporal_points import PointTargets, assign_targets, make_points
+from .temporal_resize import resized_places, sample_between
 
 
 @dataclass
@@ -131,14 +134,10 @@ class ActionFormerEmbeddings(nn.Module):
 
     def _positions(self, mask):
         """Positions (B, T, D): the first rows of the table; videos that are longer get it stretched (linearly)."""
-        rows, steps = len(self.position_table), mask.shape[1]
-        lengths = mask.sum(dim=1, keepdim=True).clamp(min=rows)  # (B, 1)
-        places = torch.arange(steps, device=mask.device)[None] + 0.5
-        places = (places * (rows / lengths) - 0.5).clamp(0, rows - 1)  # (B, T)
-        below = places.floor().long()
-        share = (places - below)[..., None]
-        table = self.position_table
-        return table[below] * (1 - share) + table[(below + 1).clamp(max=rows - 1)] * share
+        rows = len(self.position_table)
+        lengths = mask.sum(dim=1, keepdim=True).clamp(min=rows)
+        places = resized_places(mask.shape[1], rows / lengths, torch.full_like(lengths, rows))
+        return sample_between(self.position_table[None], places)
 
 
 class ActionFormerEncoder(nn.Module):
@@ -236,11 +235,9 @@ class ActionFormerPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_attention_backend = False
     _can_record_outputs = {
-        "hidden_states": (ActionFormerLayer, ActionFormerConvolutionLayer),
+        "hidden_states": [ActionFormerLayer, ActionFormerConvolutionLayer],
         "attentions": ActionFormerAttention,
     }
-    # the running count of positives would lose its steps in half precision
-    _keep_in_fp32_modules_strict = ["loss_normalizer"]
     # the loss is already divided; Trainer must not take it for a sum over items
     accepts_loss_kwargs = False
     # what opens a checkpoint: transformers has no auto class for the task
@@ -250,6 +247,15 @@ class ActionFormerPreTrainedModel(PreTrainedModel):
         # again: keyword arguments of from_pretrained reach the configuration after its own check
         config.validate_architecture()
         super().__init__(config, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """Opens as transformers does; a frozen trunk is frozen again, since loading makes new parameters."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        for module in (loaded[0] if isinstance(loaded, tuple) else loaded).modules():
+            if isinstance(module, ClipBackbone):
+                module.freeze()
+        return loaded
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """Saves as transformers does, and names the class that can open the folder, whichever one saved it."""
@@ -278,6 +284,9 @@ class ActionFormerPreTrainedModel(PreTrainedModel):
             init.copy_(module.position_table, sinusoid_table(*module.position_table.shape))
         elif isinstance(module, RunningCount):
             init.constant_(module.value, module.initial)
+        elif isinstance(module, TemporalAdapter):  # a new one changes nothing
+            init.zeros_(module.up.weight)
+            init.ones_(module.gamma)
         elif isinstance(module, ActionFormerForTemporalActionDetection):
             init.ones_(module.level_scales)
 
@@ -289,10 +298,11 @@ def _prior_biases(config):
 
 
 class ActionFormerModel(ActionFormerPreTrainedModel):
-    """The network without heads: features to a pyramid of features."""
+    """The network without heads: features, or the pixels that a trunk makes features of, to a pyramid of features."""
 
     def __init__(self, config):
         super().__init__(config)
+        self.backbone = None if config.backbone_config is None else ClipBackbone(config)
         self.embeddings = ActionFormerEmbeddings(config)
         self.encoder = ActionFormerEncoder(config)
         self.neck = ActionFormerNeck(config)
@@ -303,16 +313,22 @@ class ActionFormerModel(ActionFormerPreTrainedModel):
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
-    def forward(self, input_features, attention_mask=None, **kwargs):
-        """Encodes features of videos.
+    def forward(self, input_features=None, attention_mask=None, pixel_values=None, pixel_mask=None, **kwargs):
+        """Encodes features of videos, or videos.
 
         Args:
             input_features: (B, T, C), of any length; kinds of features side by side.
             attention_mask: (B, T), 1 at steps of the video, 0 at padding after them. None: no padding.
+            pixel_values: (B, frames, channels, height, width) instead, for models with a trunk. T is then
+                ceil(frames / `config.frames_per_step`).
+            pixel_mask: (B, frames), 1 at frames of the video, 0 at padding after them. None: no padding.
 
         Raises:
-            ValueError: The inputs have another rank, number of channels or length.
+            ValueError: The inputs have another rank, number of channels or length, or are not those that the model takes.
         """
+        if pixel_values is not None:
+            self._check_pixels(input_features, pixel_values, pixel_mask)
+            input_features, attention_mask = self.backbone(pixel_values, pixel_mask)
         self._check(input_features, attention_mask)
         padded = attention_mask is not None
         if padded:
@@ -326,7 +342,27 @@ class ActionFormerModel(ActionFormerPreTrainedModel):
             last_hidden_state=feature_maps[-1], feature_maps=tuple(feature_maps), feature_masks=tuple(all_masks)
         )
 
+    def _check_pixels(self, input_features, pixel_values, pixel_mask):
+        if self.backbone is None:
+            raise ValueError(
+                "This ActionFormer has no trunk for pixel_values: give input_features, or make it with a backbone_config."
+            )
+        if input_features is not None:
+            raise ValueError("ActionFormer expects input_features or pixel_values, got both.")
+        if pixel_values.ndim != 5 or not pixel_values.is_floating_point() or pixel_values.shape[1] < 1:
+            raise ValueError(
+                "ActionFormer expects normalised floating-point pixel_values of shape (batch, frames, channels, height, width), got "
+                f"{pixel_values.dtype} {tuple(pixel_values.shape)}."
+            )
+        if pixel_mask is not None and pixel_mask.shape != pixel_values.shape[:2]:
+            raise ValueError(
+                f"ActionFormer expects pixel_mask of shape {tuple(pixel_values.shape[:2])}, as pixel_values, got "
+                f"{tuple(pixel_mask.shape)}."
+            )
+
     def _check(self, input_features, attention_mask):
+        if input_features is None:
+            raise ValueError("ActionFormer expects input_features or pixel_values, got neither.")
         channels = sum(self.config.feature_sizes)
         if input_features.ndim != 3 or input_features.shape[-1] != channels:
             raise ValueError(
@@ -346,6 +382,9 @@ class ActionFormerModel(ActionFormerPreTrainedModel):
 class ActionFormerForTemporalActionDetection(ActionFormerPreTrainedModel):
     """ActionFormer with its heads: every point of the pyramid says what happens there and how far start and end are."""
 
+    # the running count of positives would lose its steps in half precision
+    _keep_in_fp32_modules_strict = ["loss_normalizer"]
+
     def __init__(self, config):
         super().__init__(config)
         self.num_labels = config.num_labels
@@ -359,20 +398,45 @@ class ActionFormerForTemporalActionDetection(ActionFormerPreTrainedModel):
     def get_input_embeddings(self):
         return self.actionformer.get_input_embeddings()
 
+    @classmethod
+    def from_backbone(cls, backbone, **fields):
+        """A new detector on the trunk of a trained video classifier.
+
+        Args:
+            backbone: A model of one of the types in `clip_trunks.py`, with or without its classifier, or what
+                `AutoModel.from_pretrained` opens.
+            **fields: Of the `ActionFormerConfig`.
+
+        Example:
+            >>> detector = ActionFormerForTemporalActionDetection.from_backbone(classifier, num_labels=20)
+        """
+        trunk = (
+            AutoModel.from_pretrained(backbone) if isinstance(backbone, (str, os.PathLike)) else backbone.base_model
+        )
+        detector = cls(ActionFormerConfig(backbone_config=trunk.config, **fields))
+        ours = detector.actionformer.backbone.trunk
+        wanted = ours.state_dict().keys()  # without what only other tasks read: poolers, predictors
+        ours.load_state_dict({name: value for name, value in trunk.state_dict().items() if name in wanted})
+        return detector
+
     @can_return_tuple
-    def forward(self, input_features, attention_mask=None, labels=None, **kwargs):
+    def forward(
+        self, input_features=None, attention_mask=None, pixel_values=None, pixel_mask=None, labels=None, **kwargs
+    ):
         """Detects actions.
 
         Args:
             input_features: (B, T, C), see `ActionFormerModel.forward`.
             attention_mask: (B, T), see there.
+            pixel_values: (B, frames, channels, height, width), see there.
+            pixel_mask: (B, frames), see there.
             labels: One dict per video: `grid_segments` (M, 2), starts and ends in steps of the feature grid, and `class_labels`
                 (M,). M may be 0.
 
         Raises:
             ValueError: The inputs have another shape, or labels do not fit the batch.
         """
-        outputs = self.actionformer(input_features, attention_mask, **kwargs)
+        outputs = self.actionformer(input_features, attention_mask, pixel_values, pixel_mask, **kwargs)
         levels = zip(outputs.feature_maps, outputs.feature_masks, self.level_scales, strict=True)
         logits, offsets = [], []
         for states, mask, scale in levels:
