@@ -9,6 +9,8 @@ from hf_effvid.models.budget_gauges import BudgetProbe, ModelGauge, confidence_o
 from hf_effvid.models.selection_scope import SelectionScopeError, fold_clips, unfold_clips
 from hf_effvid.models.token_budget import BudgetPolicy
 
+from .lite_hosts import HOSTS, lite_of, make_clips
+
 
 def tiny_model(scorer="embedding_norm", seed=0, **fields):
     """Four blocks over 4 x 4 x 4 tokens; no bias is zero, logits differ between clips."""
@@ -168,6 +170,25 @@ def test_a_probe_decides_and_is_saved_with_the_model(tmp_path, clips):
     assert model.config.budget_policy is None and "budget_probe.weight" not in model.state_dict()
 
 
+@pytest.mark.parametrize("scorer", ["embedding_norm", "random", "lite"])
+def test_the_probe_reads_what_the_host_embeds_anyway(clips, scorer):
+    """One patch embedding for the gauge, the scorer and both buckets."""
+    model = tiny_model(scorer)
+    torch.manual_seed(3)
+    model.set_budget_policy(BudgetPolicy(0.0, 0.3), probe=BudgetProbe(32, 5))
+    confidence = model.gauge_confidence(clips)
+    policy = BudgetPolicy(0.0, float(confidence.median()))
+    model.set_budget_policy(policy)
+    embedded = []
+    patch_embedding = model.get_input_embeddings().projection
+    handle = patch_embedding.register_forward_hook(lambda *call: embedded.append(len(call[1][0])))
+    with torch.no_grad():
+        output = model(clips)
+    handle.remove()
+    assert embedded == [6]
+    assert_same(output, loop(model, clips, policy.keep_ratios(confidence, 0.5)))
+
+
 def test_a_cascade_asks_the_small_budget_first(clips):
     model = tiny_model()
     with torch.no_grad():
@@ -285,3 +306,30 @@ def test_one_graph_per_budget(clips):
         for confidence in ([0.9, 0.5] * 3, [0.5, 0.9] * 3):
             compiled(clips, selection_extras={"confidence": torch.tensor(confidence)})
         assert len(graphs) == 2
+
+
+# ---- other hosts ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_every_host_has_budgets_per_clip(name):
+    host, pixels = HOSTS[name], make_clips(batch=4)
+    model = lite_of(host, host.build(), keep_ratio=0.7, scorer="embedding_norm").eval()
+    name = model.main_input_name
+
+    def alone(ratios):
+        return [model(**{name: clip[None]}, keep_ratio=ratio) for clip, ratio in zip(pixels, ratios, strict=True)]
+
+    with torch.no_grad():
+        ratios = [0.7, 0.3, 0.3, 0.7]
+        assert_same(model(**{name: pixels}, keep_ratio=ratios), alone(ratios))
+        probe = BudgetProbe(model.config.hidden_size, model.config.num_labels)
+        confidence = confidence_of(probe(model.embed_patches(pixels)))
+        policy = BudgetPolicy(0.0, float(confidence.median()))
+        model.set_budget_policy(policy, probe=probe)
+        ratios = policy.keep_ratios(confidence, 0.7)
+        assert sorted(ratios)[0] == 0.3 and sorted(ratios)[-1] == 0.7
+        assert_same(model(**{name: pixels}), alone(ratios))
+        longer = torch.cat([pixels, pixels], dim=1)
+        with pytest.raises((SelectionScopeError, ValueError), match="8"):
+            model(**{name: longer}, keep_ratio=0.5)

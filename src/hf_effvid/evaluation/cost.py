@@ -15,10 +15,14 @@ def model_cost(model, views_shape) -> Cost:
             are counted.
 
     Returns:
-        The cost without times; `gmacs` is None when not every operator of the model could be counted.
+        The cost without times; `gmacs` is None when not every operator of the model could be counted, or when it differs from clip to
+        clip.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if views_shape is None:
+        return Cost(parameters=parameters)
+    if getattr(model.config, "budget_policy", None):
+        # clips have budgets of their own (LITE++): one clip's count would not be that of another
         return Cost(parameters=parameters)
     pixels = torch.zeros(1, *views_shape[1:], dtype=model.dtype, device=model.device)
     try:

@@ -21,6 +21,7 @@ class ClipPatches:
         pixel_values: (B, T, C, H, W).
         projection: the host's `nn.Conv3d` over tubelets, or `nn.Conv2d` where a token is a patch of one frame.
         positions: (1, N, D), what the host adds to the patches; None for a host whose positions come later.
+        embedded: (B, N, D), what `embed` gives, where somebody has computed it already.
 
     Raises:
         TokenSelectionError: there are not as many positions as tokens.
@@ -29,6 +30,7 @@ class ClipPatches:
     pixel_values: torch.Tensor
     projection: nn.Module
     positions: torch.Tensor | None = None
+    embedded: torch.Tensor | None = None
 
     def __post_init__(self):
         if self.positions is not None and self.positions.shape[1] != self.grid.num_tokens:
@@ -50,6 +52,8 @@ class ClipPatches:
 
     def embed(self):
         """Embeddings (B, N, D) of all patches, without positions."""
+        if self.embedded is not None:
+            return self.embedded
         if self.patch[0] == 1 and isinstance(self.projection, nn.Conv2d):
             frames = self.projection(self.pixel_values.flatten(0, 1)).flatten(2).transpose(1, 2)
             return frames.unflatten(0, self.pixel_values.shape[:2]).flatten(1, 2)
@@ -60,6 +64,8 @@ class ClipPatches:
 
         A convolution whose stride is its kernel is one matrix product per patch: the two ways differ by rounding (6e-6).
         """
+        if self.embedded is not None:
+            return gather_tokens(self.embedded, kept_indices)
         patches = gather_tokens(cut_patches(self.pixel_values, self.grid, *self.patch), kept_indices)
         return nn.functional.linear(patches, self.projection.weight.flatten(1), self.projection.bias)
 
@@ -67,7 +73,7 @@ class ClipPatches:
         """Positions (B, k, D) of the kept places, or 0 where the host adds none."""
         if self.positions is None:
             return 0
-        return gather_tokens(self.positions.expand(len(kept_indices), -1, -1), kept_indices)
+        return gather_tokens(self.positions.expand(kept_indices.shape[0], -1, -1), kept_indices)
 
 
 @dataclass

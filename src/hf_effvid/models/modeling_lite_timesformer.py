@@ -148,6 +148,7 @@ class LiteTimesformerPreTrainedModel(TokenSelectionMixin, TimesformerPreTrainedM
             states = embeddings(pixel_values.to(projection.weight.dtype))
             return SelectedTokens(states, keep_all(len(pixel_values), k, states.device), None, k)
         patches = self._clip_patches(pixel_values)
+        patches.embedded = (selection_extras or {}).get("patch_embeddings")
         select = partial(
             self._select, k, scorer, grid, pixel_values, 1, patches.patch[1:], selection_extras=selection_extras
         )

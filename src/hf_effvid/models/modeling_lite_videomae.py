@@ -69,11 +69,12 @@ class LiteVideoMAEPreTrainedModel(TokenSelectionMixin, VideoMAEPreTrainedModel):
         if (self.config.keep_ratio if keep_ratio is None else keep_ratio) < 1:
             check_one_clip(self.config, pixel_values.shape[1])
         patches = self._clip_patches(pixel_values)
+        patches.embedded = (selection_extras or {}).get("patch_embeddings")
         num_tokens = patches.grid.num_tokens
         k, scorer = self._selection_plan(num_tokens, keep_ratio, scorer)
         if k == num_tokens:
             states = self._backbone.embeddings(patches.pixel_values, None)
-            return SelectedTokens(states, keep_all(len(states), num_tokens, states.device), None, num_tokens)
+            return SelectedTokens(states, keep_all(states.shape[0], num_tokens, states.device), None, num_tokens)
         extras = dict(selection_extras or {})
         if scorer == "attention" and extras.get("attention") is None:
             extras["attention"] = self._received_attention(patches.pixel_values)

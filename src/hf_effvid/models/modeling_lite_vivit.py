@@ -79,6 +79,7 @@ class LiteVivitPreTrainedModel(TokenSelectionMixin, VivitPreTrainedModel):
             check_one_clip(self.config, pixel_values.shape[1])
         embeddings = self._backbone.embeddings
         patches = self._clip_patches(pixel_values, interpolate_pos_encoding)
+        patches.embedded = (selection_extras or {}).get("patch_embeddings")
         num_tokens = patches.grid.num_tokens
         k, scorer = self._selection_plan(num_tokens, keep_ratio, scorer)
         if k == num_tokens:

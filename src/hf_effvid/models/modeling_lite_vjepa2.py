@@ -56,6 +56,7 @@ class LiteVJEPA2PreTrainedModel(TokenSelectionMixin, VJEPA2PreTrainedModel):
         if (self.config.keep_ratio if keep_ratio is None else keep_ratio) < 1:
             check_one_clip(self.config, pixel_values.shape[1])
         patches = self._clip_patches(pixel_values)
+        patches.embedded = (selection_extras or {}).get("patch_embeddings")
         num_tokens = patches.grid.num_tokens
         k, scorer = self._selection_plan(num_tokens, keep_ratio, scorer)
         if k == num_tokens:

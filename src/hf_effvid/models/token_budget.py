@@ -273,7 +273,9 @@ class TokenBudgetMixin:
             return None
         if policy.gauge == "probe":
             with torch.no_grad():
-                return confidence_of(self.budget_probe(self.embed_patches(pixel_values)))
+                embeddings = (selection_extras or {}).get("patch_embeddings")
+                embeddings = self.embed_patches(pixel_values) if embeddings is None else embeddings
+                return confidence_of(self.budget_probe(embeddings))
         if self._budget_gauge is None:
             raise ValueError(
                 "The budget policy of this model asks a classifier that is not part of it: give it with "
@@ -323,6 +325,9 @@ def _in_buckets(forward, model, pixel_values, keep_ratio=None, labels=None, sele
         clips, extras = rows_of_batch(rows, pixel_values, selection_extras)
         return forward(model, clips, keep_ratio=ratio, selection_extras=extras, **kwargs)
 
+    if policy is not None and policy.gauge == "probe" and "confidence" not in (selection_extras or {}):
+        # the probe reads it first, then the host
+        selection_extras = {**(selection_extras or {}), "patch_embeddings": model.embed_patches(pixel_values)}
     confidence = model.gauge_confidence(pixel_values, selection_extras) if policy is not None else None
     if policy is not None and confidence is None:
         parts = _cascade(policy, base, run, batch_size)
