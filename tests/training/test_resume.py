@@ -19,13 +19,13 @@ from .test_trainer_steps import tiny_videomae
 SCRIPT = Path(__file__).with_name("small_run.py")
 
 
-def run_script(output_dir, options, *flags, processes=None):
+def run_script(output_dir, options, *flags, processes=None, script=SCRIPT):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SCRIPT.parents[2]), environment.get("PYTHONPATH")]))
     launcher = [sys.executable]
     if processes:
         launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [*launcher, str(SCRIPT), str(output_dir), json.dumps(options), *map(str, flags)]
+    command = [*launcher, str(script), str(output_dir), json.dumps(options), *map(str, flags)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
 
 

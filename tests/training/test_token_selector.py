@@ -24,9 +24,9 @@ QUICK_GATE = FaithfulnessProtocol(num_clips=24, num_deletions=8, shares=(0.1, 0.
 QUIET = {"use_cpu": True, "report_to": "none", "dataloader_pin_memory": False, "per_device_train_batch_size": 16}
 
 
-def trained_on(kind, folder, epochs=6, clips=512, **options):
+def trained_on(kind, folder, epochs=6, clips=512, selector=None, **options):
     """A selector trained in memory on drawn clips."""
-    task = SelectorTask(lite_host(kind), keep_ratio=KEEP, **options)
+    task = SelectorTask(lite_host(kind, **(selector or {})), keep_ratio=KEEP, **options)
     args = arguments(
         folder, max_steps=-1, num_train_epochs=epochs, per_device_train_batch_size=32, learning_rate=2e-3, save_strategy="no", ema_decay=0.0
     )  # fmt: skip
