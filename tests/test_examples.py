@@ -239,6 +239,26 @@ def test_real_videos_study(tmp_path, clips):
     assert results[0].metric("top1").n == 4 and results[0].cost.gmacs > 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # several processes, each of which imports torch
+def test_real_token_selection(tmp_path, clips):
+    """The whole study with one seed and two training steps: its own commands, in its own order."""
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    short = {"SEEDS": "0", "STEPS": "2", "RESULTS_DIR": str(tmp_path)}
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    run(EXAMPLES / "real_token_selection.sh", tmp_path, clips, "motions", program="bash", environment=short | path)
+    results = ResultsFile.load(tmp_path / "token-selection-motions.json").results
+    found = {entry.variant for entry in results}
+    assert {
+        "all tokens",
+        "random, keep 0.1",
+        "lite, keep 0.5",
+        "lite (shuffled), keep 0.5",
+        "smaller frames, keep 0.3",
+    } <= found
+    assert (tmp_path / "outputs" / "token_selection" / "motions" / "study" / "accuracy.png").is_file()
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_recipes_build(path, tmp_path):
     recipe = load_recipe(path)

@@ -1,6 +1,7 @@
 """The study of token selection, whole, on a tiny host with biases and real clips: what it writes, what it survives, what it refuses."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from hf_effvid.evaluation.selection_report import SelectionReport, StudyError
 from hf_effvid.models.configuration_lite_videomae import LiteVideoMAEConfig
 from hf_effvid.models.modeling_lite_videomae import LiteVideoMAEForVideoClassification
 from hf_effvid.models.token_selection import TokenGrid, num_kept_tokens
-from hf_effvid.training.selection_answers import ArmRecord, wrong_label
+from hf_effvid.training.selection_answers import ArmRecord, file_name, wrong_label
 from hf_effvid.training.selection_arms import (
     ClipBatch,
     FullArm,
@@ -27,12 +28,13 @@ from hf_effvid.training.selection_arms import (
     without_ties,
 )
 from hf_effvid.training.selection_inputs import INPUT_ARMS, evenly, grid_within, input_arm
-from hf_effvid.training.selection_settings import StudySettings
+from hf_effvid.training.selection_settings import StudySettings, known_arms
 from hf_effvid.training.selection_study import study_models, study_token_selection
 from tests.models.tiny_videomae import fill_biases
 
 
 RATIOS = (0.5, 0.2)
+CHECKPOINT = Path(__file__).resolve().parents[2] / "examples" / "checkpoints" / "videomae-motion"
 LABELS = {
     "id2label": dict(enumerate(sorted(MOTION_CLASSES[:4]))),
     "label2id": {n: i for i, n in enumerate(sorted(MOTION_CLASSES[:4]))},
@@ -171,6 +173,11 @@ def test_mergers_cost_what_they_are_asked_to_and_leave_the_host_alone(host, batc
         assert torch.equal(host(pixel_values=batch.pixel_values, keep_ratio=1.0).logits, before)
 
 
+def test_every_arm_has_a_file_of_its_own():
+    names = [file_name(arm).lower() for arm in known_arms()]
+    assert len(set(names)) == len(names) and all(name.replace("_", "").isalnum() for name in names)
+
+
 def test_wrong_labels_are_wrong_and_spread_evenly():
     given = [wrong_label(2, index, 5) for index in range(8)]
     assert 2 not in given and sorted(given) == [0, 0, 1, 1, 3, 3, 4, 4]
@@ -298,3 +305,41 @@ def test_several_labels_per_video_are_refused(checkpoint, data, tmp_path):
     processor = EffVidVideoProcessor.from_pretrained(checkpoint)
     with pytest.raises(StudyError, match="one class per video"):
         study_token_selection(model, data, tmp_path, processor=processor, progress=False)
+
+
+@pytest.mark.slow
+def test_the_command_on_the_committed_host(tmp_path):
+    """A stock VideoMAE: its selector is trained, LITE++ calibrated, mergers run, and everything that the page promises is written."""
+    from typer.testing import CliRunner
+
+    from hf_effvid.cli import app
+
+    data = tiny_motion_dataset(
+        tmp_path / "motion", MOTION_CLASSES, {"train": 3, "validation": 2, "test": 2}, size=64, num_frames=16
+    )
+    command = [
+        "select", "study", "--model", CHECKPOINT, "--data", data, "--output-dir", tmp_path / "study", "--selector-epochs", 1,
+        "--keep-ratios", "0.7,0.5", "--draws", 2, "--timing-rounds", 1, "--variant", "edges", "--variant", "deep", "--examples", 2,
+        "--results", tmp_path / "results.json", "--json", "--quiet",
+    ]  # fmt: skip
+    result = CliRunner().invoke(app, [str(part) for part in command])
+    assert result.exit_code == 0, result.output
+    entries = ResultsFile.load(tmp_path / "results.json").results
+    assert [entry.to_dict() for entry in entries] == json.loads(result.stdout)["results"]
+    found = {entry.variant for entry in entries}
+    for arm in (
+        "random",
+        "lite",
+        "lite, lowest first",
+        "lite (edges)",
+        "lite (deep)",
+        "LITE++",
+        "ToMe",
+        "fewer frames",
+        "oracle (wrong label)",
+    ):
+        assert f"{arm}, keep 0.7" in found, arm
+    report = SelectionReport.load(tmp_path / "study" / "report.json")
+    lite, adaptive = report.get("lite", 0.7).cost, report.get("LITE++", 0.7).cost
+    assert adaptive.gmacs < lite.gmacs < report.full.cost.gmacs and "its oracle" in report.selector["lite"]
+    assert (tmp_path / "study" / "kept_on_frames.png").stat().st_size > 10_000

@@ -1,4 +1,4 @@
-"""Token selection: train LITE's selector, and compare every way to spend fewer tokens."""
+"""Token selection: the group of its commands, and the one that trains LITE's selector."""
 
 import contextlib
 import sys
@@ -9,7 +9,6 @@ import typer
 
 from .application import app
 from .options import (
-    Device,
     Format,
     JsonFlag,
     Labels,
@@ -20,9 +19,7 @@ from .options import (
     SkipMissing,
     check_positive,
     list_options,
-    numbers,
     print_json,
-    show_progress,
 )
 
 
@@ -146,110 +143,3 @@ def train_selector(
         document = outcome.to_dict()
         document["training"].pop("history", None)
         print_json(document)
-
-
-@select.command()
-def study(
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "--model", "-m", help="Folder or Hub id; repeat it for several training seeds, which are averaged."
-        ),
-    ],
-    data: Data,
-    output_dir: Annotated[
-        Path, typer.Option("--output-dir", "-o", help="Folder for tables, pictures and numbers; resumable.")
-    ] = Path("token_selection"),
-    split: Annotated[str, typer.Option(help="Split to study on; `train` trains the selector.")] = "test",
-    keep_ratios: Annotated[str, typer.Option(help="Comma-separated budgets.")] = "0.9,0.7,0.5,0.3,0.2,0.1",
-    arm: Annotated[
-        list[str] | None, typer.Option(help="Only these arms, by their names in the table (repeatable).")
-    ] = None,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Also train this selector: edges, peaks, sharpen, global, deep, transformer, shuffled; or all (repeatable)."
-        ),
-    ] = None,
-    no_selector: Annotated[
-        bool, typer.Option("--no-selector", help="Do not train a selector where the model brings none.")
-    ] = False,
-    selector_epochs: Epochs = None,
-    draws: Annotated[int, typer.Option(min=1, help="Repetitions of random tokens.")] = 5,
-    oracle_block: OracleBlock = -1,
-    oracle_tensor: OracleTensor = "block_out",
-    root: Root = None,
-    format: Format = None,
-    labels: Labels = None,
-    skip_missing: SkipMissing = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips per forward pass.")] = 16,
-    max_videos: Annotated[int | None, typer.Option(help="Only the first so many videos.")] = None,
-    timing_rounds: Annotated[
-        int, typer.Option(min=0, help="Interleaved rounds of the times; 0 measures no time.")
-    ] = 7,
-    timing_batch: Annotated[int, typer.Option(min=1, help="Clips per timed pass.")] = 1,
-    examples: Annotated[int, typer.Option(min=0, help="Videos that masks are drawn on.")] = 4,
-    num_workers: Annotated[int, typer.Option(min=0, help="Processes that decode.")] = 0,
-    device: Device = None,
-    name: Annotated[str | None, typer.Option(help="Name of the data set in the results.")] = None,
-    model_name: Annotated[str | None, typer.Option(help="Name of the checkpoint in the results.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Training seed of the checkpoint, for the results.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete what an earlier study left.")] = False,
-    trust_remote_code: RemoteCode = False,
-    as_json: JsonFlag = False,
-    quiet: Quiet = False,
-) -> None:
-    """Accuracy against arithmetic and milliseconds of every way to spend fewer tokens, and what tokens are worth.
-
-    Trains LITE's selector if the model brings none. Each arm's answers are kept in OUTPUT_DIR: start again to continue.
-
-    Example: `effvid select study --model run/model --data my_videos/ --output-dir study --results results.json`
-    """
-    from ..compression import OracleSettings
-    from ..evaluation.results import ResultsFile, add_results
-    from ..evaluation.selection_entries import result_entries
-    from ..evaluation.selection_tables import markdown
-    from ..training.selection_selectors import VARIANTS
-    from ..training.selection_settings import StudySettings
-    from ..training.selection_study import study_models
-
-    arguments = {"num_train_epochs": selector_epochs, "seed": seed}
-    settings = StudySettings(
-        keep_ratios=numbers(keep_ratios, float),
-        arms=arm or None,
-        draws=draws,
-        oracle=OracleSettings(oracle_block=oracle_block, oracle_tensor=oracle_tensor),
-        batch_size=batch_size,
-        max_videos=max_videos,
-        timing_rounds=timing_rounds,
-        timing_batch=timing_batch,
-        examples=examples,
-        num_workers=num_workers,
-        train_selector=not no_selector,
-        variants=tuple(VARIANTS) if "all" in (variant or ()) else tuple(variant or ()),
-        selector_args={option: value for option, value in arguments.items() if value is not None},
-    )
-    with contextlib.redirect_stdout(sys.stderr):
-        report = study_models(
-            model,
-            data,
-            output_dir,
-            settings,
-            split=split,
-            dataset_name=name,
-            name=model_name,
-            seed=seed,
-            device=device,
-            overwrite=overwrite,
-            trust_remote_code=trust_remote_code,
-            progress=show_progress(quiet),
-            **list_options(root, False, format, labels, skip_missing),
-        )
-    entries = result_entries(report)
-    if as_json:
-        print_json(ResultsFile(entries).to_dict())
-    else:
-        print(markdown(report))
-    if results is not None:
-        add_results(results, entries)

@@ -46,7 +46,7 @@ class AdaptiveArm(Arm):
         return False
 
 
-def adaptive_arm(lite, processor, data, keep_ratios, views_shape, **reading) -> AdaptiveArm:
+def adaptive_arm(lite, processor, data, keep_ratios, views_shape, **options) -> AdaptiveArm:
     """LITE++ with the paper's rule: easy clips keep .3 of their tokens, or .2 where the others keep .3.
 
     The thresholds put about half of the held-out clips on the small budget, as the paper's costs imply.
@@ -57,7 +57,7 @@ def adaptive_arm(lite, processor, data, keep_ratios, views_shape, **reading) -> 
         data: what `load_video_dataset` takes; the probe is fitted on `train`, the thresholds on `validation` or a part of `train`.
         keep_ratios: base budgets; those for which the paper has a small one are used.
         views_shape: (1, T, C, H, W).
-        reading: further arguments of `calibrate_budget`.
+        options: further arguments of `calibrate_budget`.
 
     Raises:
         ArmUnavailable: no such budget, or the data cannot be calibrated on.
@@ -68,7 +68,7 @@ def adaptive_arm(lite, processor, data, keep_ratios, views_shape, **reading) -> 
     model = sharing_weights(lite)
     model.config.scorer = "lite"
     try:
-        found = calibrate_budget(model, data, gauge="probe", keep_ratio=CALIBRATED_AT, processor=processor, **reading)
+        found = calibrate_budget(model, data, gauge="probe", keep_ratio=CALIBRATED_AT, processor=processor, **options)
     except CalibrationError as error:
         raise ArmUnavailable(str(error)) from error
     policy = BudgetPolicy(found.thresholds.low, found.thresholds.high, None, "probe", found.policy.probe_pooling)

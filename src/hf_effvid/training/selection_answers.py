@@ -138,7 +138,8 @@ class StudyLogs:
 
 
 def file_name(arm: str) -> str:
-    """The name of an arm as a file name."""
+    """The name of an arm as a file name, told from the others also where capitals do not count."""
+    arm = arm.replace("+", "p")
     return "".join(letter if letter.isalnum() else "_" for letter in arm).strip("_").replace("__", "_")
 
 

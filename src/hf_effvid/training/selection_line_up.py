@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..compression import oracle_importance
 from ..evaluation.selection_report import LITE, StudyError
 from ..models.merging_videomae import MERGING_METHODS
+from .budget_measuring import ClipReading
 from .selection_adaptive import ADAPTIVE, adaptive_arm
 from .selection_answers import StudyClips
 from .selection_arms import (
@@ -44,25 +46,18 @@ def line_up(host, processor, clips: StudyClips, settings: StudySettings, selecto
     return [arm for arm in arms if settings.wants(arm.name)]
 
 
-def adaptive(arms, processor, data, settings: StudySettings, clip, device, load_kwargs, notes) -> list[Arm]:
+def adaptive(arms, processor, data, settings: StudySettings, clip, device, load_kwargs, notes, progress) -> list[Arm]:
     """LITE++ on the arm of LITE, if there is one."""
     lite = next((arm for arm in arms if arm.name == LITE), None)
     if lite is None:
         return []
-    reading = {
-        "batch_size": settings.batch_size,
-        "num_workers": settings.num_workers,
-        "max_probe_videos": settings.probe_videos,
-        "device": device,
-        "progress": False,
-        **load_kwargs,
-    }
-    return _tried(
-        ADAPTIVE,
-        lambda: adaptive_arm(lite.host, processor, data, settings.keep_ratios, tuple(clip.shape), **reading),
-        settings,
-        notes,
+    reading = ClipReading(
+        batch_size=settings.batch_size, num_workers=settings.num_workers, device=device, progress=progress
     )
+    options = {"reading": reading, "max_probe_videos": settings.probe_videos, **load_kwargs}
+    shape = tuple(clip.shape)
+    build = partial(adaptive_arm, lite.host, processor, data, settings.keep_ratios, shape, **options)
+    return _tried(ADAPTIVE, build, settings, notes)
 
 
 def mergers(host, settings: StudySettings, clip, notes: list[str]) -> list[Arm]:

@@ -105,7 +105,7 @@ def study_token_selection(
         arms = line_up(host, processor, clips, settings, selectors, prior, notes)
         clip = _first_clip(clips)
         arms += mergers(host, settings, clip, notes)
-        arms += adaptive(arms, processor, data, settings, clip, device, load_kwargs, notes)
+        arms += adaptive(arms, processor, data, settings, clip, device, load_kwargs, notes, progress)
         costs = arm_costs(
             arms, settings.keep_ratios, clip.expand(settings.timing_batch, -1, -1, -1, -1).contiguous(),
             rounds=settings.timing_rounds, cache=folder / "costs.json", identity=identity, progress=progress,
