@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_effvid.evaluation.detection import THUMOS_TIOUS, evaluate_detector
+from hf_effvid.evaluation.detection_charts import plot_errors
 from hf_effvid.evaluation.detection_errors import KINDS, analyze_detections
 from hf_effvid.evaluation.detection_matching import average_precision
 from hf_effvid.evaluation.detection_protocol import DetectionError, DetectionProtocol
@@ -264,3 +265,20 @@ def test_evaluate_module_needs_a_path_and_no_network(tmp_path):
     report = evaluate_detector(truth, found, THUMOS_TIOUS)
     assert result["average_mAP"] == pytest.approx(report.average_mAP, abs=1e-12)
     assert result["mAP"] == pytest.approx(report.to_dict()["mAP"])
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_pictures(tmp_path, empty):
+    pytest.importorskip("matplotlib")
+    truth, found = make_run(2)
+    report = evaluate_detector(truth, {} if empty else found, THUMOS_TIOUS, model_name="cost in $", dataset_name="d")
+    files = plot_errors(analyze_detections(report, "thumos14"), tmp_path)
+    assert sorted(path.name for path in files) == [
+        f"{name}.{suffix}" for name in ("false_positives", "misses", "sensitivity") for suffix in ("png", "svg")
+    ]
+    assert (
+        "missed" in (tmp_path / "misses.svg").read_text()
+        and "double detection" in (tmp_path / "false_positives.svg").read_text()
+    )
+    again = plot_errors(analyze_detections(report, "thumos14"), tmp_path / "again")
+    assert [path.read_bytes() for path in files] == [path.read_bytes() for path in again]

@@ -165,6 +165,11 @@ class DetectionErrors:
         return np.stack([self._mean_precision(keep) for keep in keeps], axis=1) - self.mAP[:, None]
 
     @cached_property
+    def missed(self) -> np.ndarray:
+        """(T,) share of all annotations that no prediction takes."""
+        return 1 - self._found.mean(0)
+
+    @cached_property
     def by_characteristic(self) -> dict[str, list[BinResult]]:
         """Misses and mAP by coverage (left out where durations are unknown), length, and number of instances."""
         results = {}
@@ -199,6 +204,7 @@ class DetectionErrors:
             "normalized": self.normalize,
             "num_predictions": int(self.counted.sum()),
             "mAP": self.mAP.tolist(),
+            "missed": self.missed.tolist(),
             "shares": kinds,
             "gains": gains,
             "by_characteristic": bins,
@@ -213,6 +219,7 @@ class DetectionErrors:
         for number, kind in enumerate(KINDS):
             gain = f"  {self.gains[:, number - 1].mean():+.4f}" if number else ""
             lines.append(f"  {kind:<17}{self.shares[:, number].mean():7.1%}{gain}")
+        lines.append(f"  missed: {self.missed.mean():.1%} of {len(self.report.data.truth)} annotations")
         for characteristic, found in self.by_characteristic.items():
             cells = [
                 f"{one.name} {one.missed.mean():.1%} of {one.num_annotations}" for one in found if one.num_annotations
