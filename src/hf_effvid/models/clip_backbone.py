@@ -7,11 +7,38 @@ the steps of the detector. Clips do not see each other, unless temporal adapters
 sit between the blocks. Padding is never computed.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
 from .clip_trunks import embed_videomae, finish_videomae, make_trunk, run_trunk
 from .temporal_resize import resized_places, sample_between
+
+
+class ClipPlaces(NamedTuple):
+    """Where N clips stand in B videos of n clips each.
+
+    Fields:
+        num_videos, num_clips: B and n.
+        present: (B, n), the clips that hold frames of their video; None when all do, which also keeps shapes free of values.
+    """
+
+    num_videos: int
+    num_clips: int
+    present: torch.Tensor | None = None
+
+    def line_up(self, per_clip):
+        """(N, ...) per clip to (B, n, ...) per video, zeros where there is no clip."""
+        if self.present is None:
+            return per_clip.unflatten(0, (self.num_videos, self.num_clips))
+        lined = per_clip.new_zeros(self.num_videos, self.num_clips, *per_clip.shape[1:])
+        lined[self.present] = per_clip
+        return lined
+
+    def pick(self, lined):
+        """The way back, (B, n, ...) to (N, ...)."""
+        return lined.flatten(0, 1) if self.present is None else lined[self.present]
 
 
 class TemporalAdapter(nn.Module):
@@ -29,15 +56,12 @@ class TemporalAdapter(nn.Module):
         self.up = nn.Linear(inner, size)
         self.gamma = nn.Parameter(torch.ones(1))
 
-    def forward(self, tokens, steps, present):
-        """Tokens (N, t * s, D) of the N clips that `present` (B, n) marks, `steps` = t; the same shape comes back."""
+    def forward(self, tokens, steps, places):
+        """Tokens (N, t * s, D) of N clips at their `ClipPlaces`, `steps` = t; the same shape comes back."""
         reduced = nn.functional.gelu(self.down(tokens)).unflatten(1, (steps, -1))  # (N, t, s, d)
-        batch, num_clips = present.shape
-        lined = reduced.new_zeros(batch, num_clips, *reduced.shape[1:])
-        lined[present] = reduced
-        lined = lined.flatten(1, 2).permute(0, 2, 3, 1)  # (B, s, d, n t)
+        lined = places.line_up(reduced).flatten(1, 2).permute(0, 2, 3, 1)  # (B, s, d, n t)
         mixed = self.temporal(lined.flatten(0, 1)).unflatten(0, lined.shape[:2])
-        mixed = mixed.permute(0, 3, 1, 2).unflatten(1, (num_clips, steps))[present]  # (N, t, s, d)
+        mixed = places.pick(mixed.permute(0, 3, 1, 2).unflatten(1, (-1, steps)))  # (N, t, s, d)
         return tokens + self.gamma * self.up(reduced + self.mix(mixed)).flatten(1, 2)
 
 
@@ -80,46 +104,52 @@ class ClipBackbone(nn.Module):
         Returns:
             Features (B, S, D) and their mask (B, S), or None for the mask when there is no padding.
         """
-        batch, frames = pixel_values.shape[:2]
-        if pixel_mask is None:
-            lengths = torch.full((batch, 1), frames, device=pixel_values.device)
-        else:
-            lengths = pixel_mask.to(pixel_values.device).bool().sum(dim=1, keepdim=True).clamp(min=1)
-        clips, present = self._cut(pixel_values, lengths)
+        frames = pixel_values.shape[1]
+        num_steps = -(-frames // self.frames_per_step)
+        lengths = None
+        if pixel_mask is not None:
+            lengths = pixel_mask.to(pixel_values.device).bool().sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
+        clips, places = self._cut(pixel_values, lengths)
         if self.frozen and self.adapters is None:
             with torch.no_grad():
-                per_clip = self._encode(clips, present)
+                per_clip = self._encode(clips, places)
         else:
-            per_clip = self._encode(clips, present)
+            per_clip = self._encode(clips, places)
 
         steps = per_clip.shape[1]
-        features = per_clip.new_zeros(*present.shape, steps, per_clip.shape[-1])
-        features[present] = per_clip
-        source_lengths = present.sum(dim=1, keepdim=True) * steps
-        num_steps = -(-frames // self.frames_per_step)
-        scale = steps * self.frames_per_step / self.clip_frames
         # single precision: interpolation and everything after it is the cheap part
-        places = resized_places(num_steps, scale, source_lengths)
-        features = sample_between(features.flatten(1, 2).float(), places)
-        if pixel_mask is None:
+        features = places.line_up(per_clip).flatten(1, 2).float()
+        if lengths is None:
+            source_lengths = torch.full((1, 1), features.shape[1], device=features.device)
+        else:
+            source_lengths = places.present.sum(dim=1, keepdim=True) * steps
+        scale = steps * self.frames_per_step / self.clip_frames
+        features = sample_between(features, resized_places(num_steps, scale, source_lengths))
+        if lengths is None:
             return features, None
         num_valid = (lengths + self.frames_per_step - 1) // self.frames_per_step
         return features, torch.arange(num_steps, device=features.device)[None] < num_valid
 
     def _cut(self, pixel_values, lengths):
-        """Clips (N, F, C, H, W) that hold frames of the video, and which those are (B, n). A last frame fills its clip up."""
-        frames = pixel_values.shape[1]
+        """Clips (N, F, C, H, W) that hold frames of their video, and their `ClipPlaces`. A last frame fills its clip up."""
+        videos, frames = pixel_values.shape[:2]
         num_clips = -(-frames // self.clip_frames)
-        places = torch.arange(num_clips * self.clip_frames, device=pixel_values.device)[None]
-        rows = torch.arange(len(pixel_values), device=pixel_values.device)[:, None]
+        pixel_values = pixel_values.to(next(self.trunk.parameters()).dtype)
+        if lengths is None:
+            missing = num_clips * self.clip_frames - frames
+            if missing:
+                last = pixel_values[:, -1:].expand(-1, missing, -1, -1, -1)
+                pixel_values = torch.cat([pixel_values, last], dim=1)
+            clips = pixel_values.unflatten(1, (num_clips, self.clip_frames)).flatten(0, 1)
+            return clips, ClipPlaces(videos, num_clips)
         starts = torch.arange(num_clips, device=pixel_values.device)[None] * self.clip_frames
         present = starts < lengths
-        chosen = torch.minimum(places, lengths - 1).unflatten(1, (num_clips, self.clip_frames))[present]  # (N, F)
-        owners = rows.expand(-1, num_clips)[present][:, None]
-        weights = next(self.trunk.parameters())
-        return pixel_values[owners, chosen].to(weights.dtype), present
+        chosen = torch.arange(num_clips * self.clip_frames, device=pixel_values.device)[None]
+        chosen = torch.minimum(chosen, lengths - 1).unflatten(1, (num_clips, self.clip_frames))[present]  # (N, F)
+        owners = torch.arange(videos, device=pixel_values.device)[:, None].expand(-1, num_clips)[present]
+        return pixel_values[owners[:, None], chosen], ClipPlaces(videos, num_clips, present)
 
-    def _encode(self, clips, present):
+    def _encode(self, clips, places):
         """Features per clip and step, (N, t, D). At most `clips_per_pass` clips at a time."""
         size = self.clips_per_pass or len(clips)
         if self.adapters is None:
@@ -128,5 +158,5 @@ class ClipBackbone(nn.Module):
         tokens = torch.cat([part.tokens for part in embedded])
         for layer, adapter in zip(self.trunk.encoder.layer, self.adapters, strict=True):
             tokens = torch.cat([layer(part) for part in tokens.split(size)])
-            tokens = adapter(tokens, embedded[0].steps, present)
+            tokens = adapter(tokens, embedded[0].steps, places)
         return embedded[0]._replace(tokens=finish_videomae(self.trunk, tokens)).per_step()
