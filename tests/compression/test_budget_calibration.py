@@ -1,10 +1,14 @@
 """Thresholds of LITE++: the share or the cost that was asked for is what the rule does with them."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import VideoMAEConfig
 
 from hf_effvid.compression.budget_calibration import (
     BudgetCosts,
@@ -12,7 +16,9 @@ from hf_effvid.compression.budget_calibration import (
     calibrate_thresholds,
     choose_split,
 )
-from hf_effvid.models.token_budget import BudgetPolicy
+from hf_effvid.models.token_budget import PUBLISHED_EASY_KEEP_RATIOS, BudgetPolicy
+from hf_effvid.models.token_merging_cost import selection_gmacs
+from hf_effvid.training.budget_calibration import PUBLISHED_EASY_SHARE
 
 
 def rule(thresholds, confidence):
@@ -125,6 +131,25 @@ def test_costs_of_the_published_table():
     cascade = BudgetCosts(base=79.768, easy=45.841, cascade=True)
     assert cascade.mean(0.49) > 79.768
     assert cascade.mean(45.841 / 79.768) == pytest.approx(79.768)
+
+
+def test_the_table_of_the_documentation():
+    """Mean GMACs of LITE++ on VideoMAE-B: base budget, probe, cascade, and the paper's numbers beside them."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "token_selection.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if re.match(r"\| \.\d, ", line)
+    ]
+    assert len(rows) == len(PUBLISHED_EASY_KEEP_RATIOS)
+    config = VideoMAEConfig(num_labels=174)
+    for budgets, *shown in rows:
+        keep_ratio, easy = (float(part) for part in budgets.split(","))
+        assert PUBLISHED_EASY_KEEP_RATIOS[keep_ratio] == easy
+        base, small = selection_gmacs(config, keep_ratio), selection_gmacs(config, easy)
+        probe = BudgetCosts(base, small).mean(PUBLISHED_EASY_SHARE)
+        cascade = BudgetCosts(base, small, cascade=True).mean(PUBLISHED_EASY_SHARE)
+        assert [f"{value:.1f}" for value in (base, probe, cascade)] == shown[:3]
+        # what the paper prints leaves a MoViNet of 1 to 2 GMACs
+        assert 0.5 < float(shown[3]) - probe < 2.5
 
 
 def test_costs_out_of_reach():
