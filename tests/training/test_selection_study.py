@@ -28,6 +28,7 @@ from hf_effvid.training.selection_arms import (
     without_ties,
 )
 from hf_effvid.training.selection_inputs import INPUT_ARMS, evenly, grid_within, input_arm
+from hf_effvid.training.selection_selectors import _begin, selector_sizes
 from hf_effvid.training.selection_settings import StudySettings, known_arms
 from hf_effvid.training.selection_study import study_models, study_token_selection
 from tests.models.tiny_videomae import fill_biases
@@ -176,6 +177,19 @@ def test_mergers_cost_what_they_are_asked_to_and_leave_the_host_alone(host, batc
 def test_every_arm_has_a_file_of_its_own():
     names = [file_name(arm).lower() for arm in known_arms()]
     assert len(set(names)) == len(names) and all(name.replace("_", "").isalnum() for name in names)
+
+
+def test_selectors_are_no_wider_than_their_host():
+    assert selector_sizes(768) == [256, 128] and selector_sizes(64) == [64, 32] and selector_sizes(1) == [1, 1]
+
+
+def test_a_selector_of_another_oracle_is_not_taken_for_this_one(tmp_path):
+    assert _begin(tmp_path / "lite", {"oracle": 1, "variants": ("edges",)})
+    assert _begin(tmp_path / "lite", {"oracle": 1, "variants": ("edges",)})  # begun, not finished
+    (tmp_path / "lite" / "training.json").write_text("{}")
+    assert not _begin(tmp_path / "lite", {"oracle": 1, "variants": ("edges",)})
+    assert _begin(tmp_path / "lite", {"oracle": 2, "variants": ("edges",)})
+    assert not (tmp_path / "lite" / "training.json").exists()
 
 
 def test_wrong_labels_are_wrong_and_spread_evenly():

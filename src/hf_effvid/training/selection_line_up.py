@@ -106,7 +106,8 @@ def position_prior(host, clips_of, settings: StudySettings, file: Path, identity
     """
     if not settings.prior_videos or not settings.wants("position_prior"):
         return None
-    made_of = json.loads(json.dumps({"identity": identity, "videos": settings.prior_videos}))
+    oracle = settings.oracle.to_dict()
+    made_of = json.loads(json.dumps({"identity": identity, "videos": settings.prior_videos, "oracle": oracle}))
     if file.is_file():
         known = json.loads(file.read_text(encoding="utf-8"))
         if known["made_of"] == made_of:

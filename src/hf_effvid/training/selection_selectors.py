@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 from torch import nn
@@ -31,11 +32,17 @@ def variant_arm(name: str) -> str:
     return f"{LITE} ({name})"
 
 
+def selector_sizes(hidden_size: int) -> list[int]:
+    """Widths of a selector: 256 and 128 as elsewhere, but no wider than a small host, whose saving it would eat up."""
+    return [min(256, hidden_size), min(128, max(hidden_size // 2, 1))]
+
+
 def study_selectors(
     model,
     data,
     folder: str | os.PathLike,
     *,
+    hidden_size: int,
     variants=(),
     own: nn.Module | None = None,
     oracle: OracleSettings | None = None,
@@ -53,6 +60,7 @@ def study_selectors(
         model: the host, or a folder or Hub id.
         data: see `train_token_selector`.
         folder: `<folder>/<name>` is the run of each.
+        hidden_size: of the host.
         variants: names of `VARIANTS`.
         own: a trained selector that the model brings: LITE is not trained again.
         oracle: what the targets are.
@@ -69,12 +77,19 @@ def study_selectors(
     wanted = ([] if own is not None else [(LITE, {})]) + [(variant_arm(name), VARIANTS[name]) for name in variants]
     for arm, options in wanted:
         run = Path(folder) / file_name(arm)
-        if not (run / "training.json").is_file():
+        made_of = {
+            "oracle": (oracle or OracleSettings()).to_dict(),
+            "hidden_size": hidden_size,
+            "args": args,
+            **options,
+        }
+        if _begin(run, made_of):
             train_token_selector(
                 model,
                 data,
                 output_dir=run,
                 oracle=oracle,
+                hidden_sizes=selector_sizes(hidden_size),
                 gate=arm == LITE,
                 force=True,
                 args=args,
@@ -89,6 +104,17 @@ def study_selectors(
         selectors[arm] = load_video_classifier(run / "model").selector
         told[arm] = _in_words(run)
     return selectors, told
+
+
+def _begin(run: Path, made_of: dict) -> bool:
+    """Whether there is something to train in a folder; what was made of something else is deleted."""
+    file, made_of = run / "made_of.json", json.loads(json.dumps(made_of))
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) == made_of:
+        return not (run / "training.json").is_file()
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True)
+    file.write_text(json.dumps(made_of, indent=1) + "\n", encoding="utf-8")
+    return True
 
 
 def _in_words(run: Path) -> str:

@@ -89,13 +89,11 @@ def study_token_selection(
     host = as_lite(opened)
     clips_of = partial(_clips, host, processor, data, settings, device, load_kwargs)
     clips = clips_of(split, settings.max_videos)
-    protocol = describe_protocol(processor, multi_view=False) | {
-        "oracle": settings.oracle.to_dict(),
-        "draws": settings.draws,
-    }
+    seen = describe_protocol(processor, multi_view=False)
     dataset_name = dataset_name or Path(str(data)).name
     # of the model as it was given: a stock one has just got a selector that is drawn anew each time
-    identity = evaluation_identity(opened, protocol, clips.rows, dataset_name, split)
+    identity = evaluation_identity(opened, seen, clips.rows, dataset_name, split)
+    protocol = seen | {"oracle": settings.oracle.to_dict(), "draws": settings.draws}
     notes: list[str] = []
     selectors, told = _selectors(
         model, opened, processor, data, settings, folder, trust_remote_code, progress, load_kwargs
@@ -201,6 +199,7 @@ def _selectors(
         model,
         data,
         folder / "selectors",
+        hidden_size=opened.config.hidden_size,
         variants=settings.variants,
         own=own,
         oracle=settings.oracle,
