@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from hf_effvid import ActionFormerConfig
 from hf_effvid.convert import CheckpointError, convert_checkpoint
 from hf_effvid.convert.actionformer import (
     PRESETS,
@@ -134,6 +135,48 @@ def test_options_that_the_recorded_models_do_not_have(options, layout):
         "use_layer_scale",
     )
     assert {name: getattr(found, name) for name in same} == {name: getattr(config, name) for name in same}
+
+
+def make_end_to_end():
+    torch.manual_seed(0)
+    trunk = {"model_type": "videomae", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+    trunk |= {"intermediate_size": 12, "patch_size": 8, "image_size": 32, "num_frames": 4, "layer_norm_eps": 1e-6}
+    head = {
+        "hidden_size": 8,
+        "num_attention_heads": 2,
+        "num_branch_layers": 1,
+        "attention_window": -1,
+        "num_labels": 3,
+    }
+    config = ActionFormerConfig(
+        **head, backbone_config=trunk, mask_after_norm="convolutions", convolution_norm_eps=1e-6, frames_per_step=2
+    )
+    model = ActionFormerForTemporalActionDetection(config).eval()
+    for parameter in model.parameters():
+        parameter.data.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def test_an_end_to_end_detector_of_opentad(tmp_path):
+    model = make_end_to_end()
+    theirs = restore_state_dict(model.state_dict(), "opentad")
+    assert theirs["backbone.model.backbone.blocks.1.attn.qkv.weight"].shape == (24, 8)
+    assert not any("query" in name and name.startswith("backbone") for name in theirs)
+    theirs["backbone.model.backbone.pos_embed"] = torch.zeros(1, 32, 8)  # made anew here
+    torch.save({"state_dict_ema": theirs}, tmp_path / "end_to_end.pth")
+    arguments = {"n_mha_win_size": -1, "frames_per_step": 2, "n_head": 2}
+    arguments["backbone"] = {"num_attention_heads": 2, "image_size": 32, "num_frames": 4}
+    folder = convert_checkpoint(tmp_path / "end_to_end.pth", tmp_path / "out", "actionformer", arguments=arguments)
+    again = AutoModel.from_pretrained(folder)
+    video = torch.randn(1, 10, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            again(pixel_values=video).logits, model(pixel_values=video).logits, rtol=1e-6, atol=1e-6
+        )
+    with pytest.raises(KeyError, match="adapter"):
+        convert_state_dict({**theirs, "backbone.model.backbone.blocks.0.adapter.gamma": torch.ones(1)})
+    with pytest.raises(KeyError, match="not a parameter of an ActionFormer"):
+        restore_state_dict(model.state_dict(), "official")
 
 
 def test_released_models_are_known_by_width_and_classes():

@@ -289,6 +289,29 @@ def test_gradient_checkpointing_changes_no_gradient(adapters):
         torch.testing.assert_close(with_it, without, rtol=1e-4, atol=1e-6)
 
 
+def test_lora_on_the_trunk_trains_and_merges():
+    peft = pytest.importorskip("peft")
+    model = make_model(drop_path_rate=0.0)
+    heads = ["neck", "classification_head", "regression_head"]
+    config = peft.LoraConfig(
+        r=2,
+        target_modules=r".*backbone\.trunk\..*\.(query|value|dense)",
+        modules_to_save=heads,
+        init_lora_weights=False,
+    )
+    adapted = peft.get_peft_model(model, config)
+    trained = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert any("lora_A" in name for name in trained)
+    assert all("lora_" in name for name in trained if "backbone.trunk" in name)
+    adapted.train()(pixel_values=make_video(8), labels=LABELS).loss.backward()
+    assert all(p.grad is not None for name, p in adapted.named_parameters() if "lora_" in name)
+    adapted.eval()
+    with torch.no_grad():
+        expected = adapted(pixel_values=make_video(8)).logits
+        merged = adapted.merge_and_unload()
+        torch.testing.assert_close(merged(pixel_values=make_video(8)).logits, expected, rtol=1e-4, atol=1e-4)
+
+
 # --- from trained classifiers, and files ---
 
 

@@ -4,7 +4,8 @@
 
 Both layouts hold the same parameters under other names. Linear layers are 1x1 convolutions there (out, in, 1), LayerNorms have
 shape (1, C, 1) in the first and (C,) in OpenTAD, and every level's scale is a parameter of its own. OpenTAD also keeps the
-running number of positive points. The two differ in what padding does to valid steps, see `ActionFormerConfig.mask_after_norm`.
+running number of positive points, and its end-to-end detectors carry a VideoMAE. The two differ in what padding does to valid steps,
+see `ActionFormerConfig.mask_after_norm`.
 """
 
 import re
@@ -12,6 +13,7 @@ import re
 import torch
 
 from ..models.configuration_actionformer import ActionFormerConfig
+from .videomae_mmaction import convert_videomae, infer_videomae, restore_videomae
 
 
 REFERENCE = "https://github.com/happyharrycn/actionformer_release at commit 61ea7eb"
@@ -79,6 +81,7 @@ _MODULES = [
 ]
 _SCALES = "level_scales"
 _LEVEL_SCALES = {"official": "reg_head.scale.{n}.scale", "opentad": "rpn_head.scale.{n}.scale"}
+_TRUNK, _TRUNK_OF_OPENTAD = "actionformer.backbone.trunk.", "backbone.model.backbone."
 _COUNT, _COUNT_OF_OPENTAD = "loss_normalizer.value", "rpn_head.loss_normalizer"
 
 # upstream constructor argument -> field of our configuration
@@ -123,6 +126,8 @@ PRESETS = {
         "max_seq_len": 192,
         "train_cfg": {"init_loss_norm": 200, "loss_weight": 2.0, "label_smoothing": 0.1},
     },
+    # end to end, VideoMAE on frames of 160 x 160
+    "adatad_thumos14": {"n_mha_win_size": -1, "max_seq_len": 768, "train_cfg": {"init_loss_norm": 100}},
     "epic_kitchens": {
         "n_mha_win_size": 9,
         "max_seq_len": 2304,
@@ -158,8 +163,12 @@ RECIPES = {
 }
 
 
-def build_config(upstream):
+def build_config(upstream, **fields_of_ours):
     """Makes our configuration from the arguments of the official constructor, under their upstream names.
+
+    Args:
+        upstream: The arguments.
+        **fields_of_ours: What the official constructor has no argument for.
 
     Raises:
         ValueError: An argument is not one of the constructor, or has a value that ours cannot have.
@@ -195,6 +204,7 @@ def build_config(upstream):
         use_layer_scale=fields.get("drop_path_rate", 0.1) > 0,
         mask_after_norm="nowhere",
         **fields,
+        **fields_of_ours,
     )
 
 
@@ -213,8 +223,9 @@ def config_for(state_dict, preset=None, arguments=None):
 
     Args:
         state_dict: Weights in the official layout or OpenTAD's.
-        preset: `"thumos14"`, `"activitynet"` or `"epic_kitchens"`, or None.
-        arguments: Arguments of the official constructor that differ from the preset's.
+        preset: `"thumos14"`, `"activitynet"`, `"epic_kitchens"` or `"adatad_thumos14"`, or None.
+        arguments: Arguments of the official constructor that differ from the preset's. With a VideoMAE also `backbone`, fields of its
+            configuration that the weights do not show, and `frames_per_step`.
 
     Raises:
         KeyError: These are no weights of an ActionFormer.
@@ -227,7 +238,8 @@ def config_for(state_dict, preset=None, arguments=None):
         raise KeyError("it has neither cls_head.* nor rpn_head.*.")
     shapes = {name: value.shape for name, value in convert_state_dict(state_dict).items()}
     found = infer_arguments(shapes)
-    preset = preset or _RELEASED.get((found["fpn_dim"], found["num_classes"]))
+    trunk = {name.removeprefix(_TRUNK): size for name, size in shapes.items() if name.startswith(_TRUNK)}
+    preset = preset or _guess_preset(found["fpn_dim"], found["num_classes"], bool(trunk))
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"There is no preset {preset!r} of ActionFormer, only {', '.join(PRESETS)}.")
     if preset is None and "n_mha_win_size" not in (arguments or {}):
@@ -241,7 +253,14 @@ def config_for(state_dict, preset=None, arguments=None):
         **(PRESETS[preset]["train_cfg"] if preset else {}),
         **given.pop("train_cfg", {}),
     }
-    config = build_config({**found, **given, "train_cfg": training})
+    end_to_end = {}
+    if trunk:
+        backbone = {**infer_videomae(trunk), **given.pop("backbone", {})}
+        end_to_end = {
+            "backbone_config": {"model_type": "videomae", **backbone},
+            "frames_per_step": given.pop("frames_per_step", 1),
+        }
+    config = build_config({**found, **given, "train_cfg": training}, **end_to_end)
     if layout == "opentad":
         config.mask_after_norm, config.convolution_norm_eps = "convolutions", 1e-6
     return config
@@ -254,7 +273,14 @@ def fill_state_dict(state_dict, config):
 
 def preset_of(config):
     """Name of the released model of this width and number of classes, or None."""
-    return _RELEASED.get((config.hidden_size, config.num_labels))
+    return _guess_preset(config.hidden_size, config.num_labels, config.backbone_config is not None)
+
+
+def _guess_preset(channels, classes, end_to_end):
+    name = _RELEASED.get((channels, classes))
+    if end_to_end:
+        name = f"adatad_{name}"
+    return name if name in PRESETS else None
 
 
 def recipe_for(config, horizontal_flip_safe):
@@ -306,8 +332,12 @@ def convert_state_dict(state_dict):
     if any(key.startswith("actionformer.") for key in state_dict):
         return dict(state_dict)
     layout = layout_of(state_dict) or "official"
-    converted, scales = {}, {}
+    trunk = {name: value for name, value in state_dict.items() if name.startswith(_TRUNK_OF_OPENTAD)}
+    named = convert_videomae({name.removeprefix(_TRUNK_OF_OPENTAD): value for name, value in trunk.items()})
+    converted, scales = {_TRUNK + name: value for name, value in named.items()}, {}
     for key, value in state_dict.items():
+        if key in trunk:
+            continue
         scale = re.fullmatch(_LEVEL_SCALES[layout].replace(".", r"\.").replace("{n}", r"(\d+)"), key)
         if scale:
             scales[int(scale[1])] = value.reshape(())
@@ -333,6 +363,11 @@ def restore_state_dict(state_dict, layout="official"):
     if layout not in LAYOUTS:
         raise ValueError(f"There is no layout {layout!r}, only {', '.join(LAYOUTS)}.")
     restored = {}
+    if layout == "opentad":
+        trunk = {name: value for name, value in state_dict.items() if name.startswith(_TRUNK)}
+        named = restore_videomae({name.removeprefix(_TRUNK): value for name, value in trunk.items()})
+        restored = {_TRUNK_OF_OPENTAD + name: value for name, value in named.items()}
+        state_dict = {name: value for name, value in state_dict.items() if name not in trunk}
     for key, value in state_dict.items():
         if key == _SCALES:
             restored.update({_LEVEL_SCALES[layout].format(n=level): scale for level, scale in enumerate(value)})
