@@ -4,7 +4,7 @@
 """What fewer tokens buy: seconds of VideoMAE with tokens selected (LITE and others), merged (ToMe, STA) or frames left out.
 
     python examples/bench_token_selection.py --threads 2 --results model_cards/results/token-selection-speed.json
-    python examples/bench_token_selection.py --size small --arms "random 0.5" "lite 0.5" --rounds 5 --batch-sizes 1
+    python examples/bench_token_selection.py --arms "random 0.5" "lite 0.5" --rounds 5 --batch-sizes 1
     python examples/bench_token_selection.py --device cuda --batch-sizes 32 --dtypes bfloat16 --compile default --results gpu.json
 
 Clips of 16 x 224 x 224, random weights, the same for every arm: time does not depend on what a model knows. All arms take turns
@@ -27,6 +27,7 @@ from torch import nn
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from hf_effvid import benchmark
+from hf_effvid.evaluation.benchmark_shares import check_time_shares, plot_time_shares
 from hf_effvid.evaluation.benchmark_variants import BenchmarkVariant
 from hf_effvid.evaluation.results import add_results
 from hf_effvid.models.configuration_lite_videomae import LiteVideoMAEConfig
@@ -38,7 +39,6 @@ from hf_effvid.models.token_selection import gather_tokens, num_kept_tokens, top
 
 SIZES = {
     "tiny": dict(hidden_size=48, num_hidden_layers=6, num_attention_heads=2, intermediate_size=96, image_size=64, patch_size=8),
-    "small": dict(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536),
     "base": {},
 }  # fmt: skip
 FULL, CHOOSING = "full", "choosing alone"
@@ -46,11 +46,11 @@ SELECTED = ["random 0.7", "random 0.5", "random 0.3", "lite 0.5", "lite 0.3", "e
 MERGED = ["tome r=118", "tome r=118 plain", "tome 0.5", "tome 0.3", "sta 0.5", "sta 0.3"]
 FRAMES = ["frames 8", "frames 4"]
 ARMS = [*SELECTED, *MERGED, *FRAMES, CHOOSING]
-# arm -> largest share of the full model's time: on the processor, on a GPU
-TARGETS = {"random 0.5": (0.43, 1 / 2.1), "lite 0.5": (0.43, 1 / 2.1), "random 0.3": (0.26, None), "lite 0.3": (0.26, None),
-           CHOOSING: (0.005, None)}  # fmt: skip
-
-GPU_BATCH = 32  # from here on the target counts there: a smaller batch waits for launches
+# arm -> largest share of the full model's time, on the processor and on a GPU (there in batches of 32: smaller ones wait for launches)
+TARGETS = (
+    {"random 0.5": 0.43, "lite 0.5": 0.43, "random 0.3": 0.26, "lite 0.3": 0.26, CHOOSING: 0.005},
+    {"random 0.5": 1 / 2.1, "lite 0.5": 1 / 2.1},
+)
 
 
 class FewerFrames(nn.Module):
@@ -74,17 +74,11 @@ class Choosing(nn.Module):
         self._embeddings = {}
 
     def forward(self, pixel_values):
-        embeddings = self._made(pixel_values)
+        key = (len(pixel_values), pixel_values.dtype, pixel_values.device)
+        if key not in self._embeddings:
+            self._embeddings[key] = pixel_values.new_zeros(len(pixel_values), self.num_tokens, self.width).normal_()
+        embeddings = self._embeddings[key]
         return gather_tokens(embeddings, top_k_indices(self.selector(embeddings), self.kept))
-
-    def _made(self, like):
-        key = (len(like), like.dtype, like.device)
-        if like.is_meta or key not in self._embeddings:
-            made = torch.zeros(len(like), self.num_tokens, self.width, dtype=like.dtype, device=like.device)
-            if like.is_meta:
-                return made
-            self._embeddings[key] = made.normal_()
-        return self._embeddings[key]
 
 
 def with_weights(model_class, config, weights, device):
@@ -151,62 +145,6 @@ def variants_of(arms, size, config, device):
     return variants, remarks
 
 
-def check_targets(report, size, on_gpu):
-    """Lines that say which targets are met; True with them where all are."""
-    lines, fine = [], True
-    for m in report.measurements:
-        target = TARGETS.get(m.name.partition(", ")[2], (None, None))[on_gpu]
-        if target is None or m.speedup is None or (on_gpu and m.batch_size < GPU_BATCH):
-            continue
-        share, (low, high) = 1 / m.speedup.median, (1 / end for end in reversed(m.speedup.interval))
-        met = share <= target
-        fine &= met
-        lines.append(
-            f"{m.name}, batch {m.batch_size}: {share:.4g} of the full model's time ({low:.4g} to {high:.4g}), target {target:.3g}: "
-            f"{'met' if met else 'MISSED'}"
-        )
-    return lines if size == "base" else [], fine or size != "base"
-
-
-def plot(reports, path):
-    """One line per arm: its share of the full model's time in every form, beside its share of the multiply-accumulates."""
-    from matplotlib.figure import Figure
-
-    names = list(
-        dict.fromkeys(m.name for r in reports for m in r.measurements if m.speedup and CHOOSING not in m.name)
-    )
-    forms = [(r, batch) for r in reports for batch in sorted({m.batch_size for m in r.measurements})]
-    figure = Figure(figsize=(8, 0.32 * len(names) + 1.6), dpi=130, layout="constrained")
-    axis = figure.subplots()
-    for place, (report, batch) in enumerate(forms):
-        full = report.get(report.baseline, batch)
-        shown = [m for m in report.measurements if m.name in names and m.batch_size == batch and m.speedup]
-        rows = [names.index(m.name) + 0.5 * ((place + 0.5) / len(forms) - 0.5) for m in shown]
-        shares = [1 / m.speedup.median for m in shown]
-        ends = [
-            [abs(1 / end - share) for end in reversed(m.speedup.interval)]
-            for m, share in zip(shown, shares, strict=True)
-        ]
-        label = f"time, batch {batch}, {full.dtype}, {full.execution}"
-        axis.errorbar(
-            shares, rows, xerr=list(zip(*ends, strict=True)), fmt="o", markersize=4, linewidth=1, label=label
-        )
-        if place == 0:
-            counted = [m.gmacs / full.gmacs for m in shown]
-            axis.plot(counted, [names.index(m.name) for m in shown], "k|", markersize=14, label="multiply-accumulates")
-    axis.set_yticks(range(len(names)), [name.partition(", ")[2] for name in names])
-    axis.set(
-        xlim=(0, None),
-        ylim=(len(names) - 0.5, -0.5),
-        xlabel=f"share of {reports[0].baseline}, median of paired rounds",
-    )
-    axis.set_title(reports[0].describe_machine(), fontsize=9)
-    axis.legend(fontsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="base", choices=list(SIZES))
@@ -241,7 +179,10 @@ def main() -> None:
                 memory=on_gpu,
                 device=arguments.device,
             )
-            lines, met = check_targets(report, arguments.size, on_gpu)
+            targets = TARGETS[on_gpu] if arguments.size == "base" else {}
+            lines, met = check_time_shares(
+                report, {f"videomae-base, {k}": v for k, v in targets.items()}, 32 if on_gpu else 1
+            )
             all_met &= met
             report = replace(report, notes=(*report.notes, *remarks))
             console.print(report.to_table())
@@ -250,7 +191,7 @@ def main() -> None:
             if arguments.results is not None:
                 add_results(arguments.results, report.to_result_entries())
     if arguments.picture is not None:
-        plot(reports, arguments.picture)
+        plot_time_shares(reports, arguments.picture, leave_out=[f"videomae-{arguments.size}, {CHOOSING}"])
     if arguments.check and not all_met:
         sys.exit(1)
 
