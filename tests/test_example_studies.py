@@ -63,3 +63,27 @@ def test_cost_curve(tmp_path):
     assert [entry.model for entry in results] == ["Video-FocalNet tiny, 2x32x32", "VideoMAE small, 2x32x32"]
     assert all(entry.cost.gmacs > 0 and entry.cost.latency_ms > 0 for entry in results)
     assert (tmp_path / "p.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_needles(tmp_path):
+    """A host in two steps, and the whole comparison on the committed one, in miniature."""
+    printed = run(EXAMPLES / "make_needle_hosts.py", tmp_path, "--steps", "2", "--tasks", "global", "--out", "hosts")
+    assert "on 512 new clips, chance 0.125" in printed
+    assert {path.name for path in (tmp_path / "hosts" / "global").iterdir()} == {
+        "config.json", "model.safetensors", "preprocessor_config.json", "video_preprocessor_config.json",
+    }  # fmt: skip
+    work = "--tasks needle --seeds 0 --clips 64 --train-clips 64 --epochs 1 --results r.json"
+    printed = run(EXAMPLES / "token_selection_needle.py", tmp_path, *work.split())
+    assert (
+        "random, mean of 5 draws" in printed
+        and "oracle mlp_out of block -1, true label, on 64 clips: FAILED" in printed
+    )
+    results = {entry.variant: entry for entry in ResultsFile.load(tmp_path / "r.json").results}
+    assert len(results) == 13
+    oracle, random = results["oracle block_out, true label"], results["random tokens, mean of 5 draws"]
+    assert oracle.metric("auc of informative tokens").value > 0.75
+    assert oracle.metric("top1 at keep 0.1").value > random.metric("top1 at keep 0.1").value + 0.3
+    assert results["check of the oracle at block_out"].notes == ("passed",)
+    assert results["check of the oracle at mlp_out"].notes[0].startswith("failed: its rank correlation")
