@@ -47,6 +47,8 @@ _PUBLIC_NAMES = {
     "make_motion_dataset": "data.synthetic",
     "train_classifier": "training.classification",
     "train_token_selector": "training.token_selector",
+    "calibrate_budget": "training.budget_calibration",
+    "evaluate_budget": "training.budget_evaluation",
     "evaluate_classifier": "evaluation.classification",
     "evaluate_detector": "evaluation.detection",
     "benchmark": "evaluation.benchmark",

@@ -53,6 +53,17 @@ def test_the_section_does_not_hide_what_speaks_against_the_selector():
     assert "reads all tokens" in whole
 
 
+def test_the_section_says_that_clips_have_budgets_of_their_own():
+    policy = {"low": 0.08, "high": 0.725, "gauge": "probe"}
+    text = selection_section(LiteVideoMAEConfig(**FIELDS, budget_policy=policy), report(), "org/lite")
+    assert "30% of the tokens where a linear probe" in text and "less than 8.0% or more than 72.5% sure" in text
+    outside = selection_section(
+        LiteVideoMAEConfig(**FIELDS, budget_policy=policy | {"gauge": "model"}), None, "org/lite"
+    )
+    assert "not part of this repository" in outside
+    assert "LITE++" not in selection_section(LiteVideoMAEConfig(**FIELDS), report(), "org/lite")
+
+
 def test_hostile_text_in_a_report_stays_text():
     bad = report()
     bad.oracle["label_source"] = "<script>alert(1)</script>\n# Owned"

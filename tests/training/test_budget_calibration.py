@@ -19,6 +19,7 @@ from hf_effvid.training.budget_calibration import CALIBRATION_NAME, PUBLISHED_EA
 from hf_effvid.training.budget_evaluation import evaluate_budget
 from hf_effvid.training.budget_measuring import ClipReading, gmacs_at, keep_ratio_of_cost, measure_clips
 from hf_effvid.training.budget_probe import fit_budget_probe
+from tests.hub.test_selection_section import report
 from tests.models.test_adaptive_lite_videomae import tiny_model
 
 
@@ -222,6 +223,7 @@ def test_a_policy_set_by_hand_is_evaluated_too(videos, model, processor):
 def test_from_the_command_line(tmp_path, videos, model, processor):
     model.save_pretrained(tmp_path / "lite")
     processor.save_pretrained(tmp_path / "lite")
+    report().save(tmp_path / "lite")
     where = [
         "--model",
         str(tmp_path / "lite"),
@@ -237,6 +239,8 @@ def test_from_the_command_line(tmp_path, videos, model, processor):
     shown = json.loads(done.stdout)
     assert shown["calibration"]["policy"]["gauge"] == "cascade" and shown["evaluation"]["n"] == 15
     assert shown["calibration"]["thresholds"]["easy_share"] == pytest.approx(0.6, abs=0.06)
+    # what is known of the selector's oracle goes along
+    assert (tmp_path / "out" / "token_faithfulness.json").is_file()
     loaded = LiteVideoMAEForVideoClassification.from_pretrained(tmp_path / "out")
     assert loaded.config.budget_policy == shown["calibration"]["policy"]
     assert json.loads((tmp_path / "out" / "budget_evaluation.json").read_text()) == shown["evaluation"]

@@ -8,6 +8,7 @@ from transformers import AutoModelForVideoClassification
 
 from ..auto import find_architecture
 from ..compression.token_faithfulness import REPORT_NAME, TokenFaithfulness
+from ..models.token_budget import BudgetPolicy
 from .escaping import escape_code, escape_markdown
 
 
@@ -62,11 +63,27 @@ def selection_section(config, report: TokenFaithfulness | None, repo_id: str) ->
         f"whole = {stock}.from_pretrained({literal})",
         "```",
     ]
+    if config.budget_policy:
+        lines += ["", _budget_line(config)]
     if report is not None:
         lines += ["", *_report_lines(report)]
     elif config.scorer == "lite" and config.selector_trained:
         lines += ["", "No report says whether the oracle that the selector learned from was checked."]
     return "\n".join(lines)
+
+
+def _budget_line(config) -> str:
+    policy = BudgetPolicy(**config.budget_policy)
+    gauge = {
+        "probe": "a linear probe on its patch embeddings, which is part of the weights,",
+        "cascade": "the model itself at the small budget",
+        "model": "another classifier, which is not part of this repository (`set_budget_policy(policy, gauge=...)`),",
+    }[policy.gauge]
+    return (
+        f"Clips have budgets of their own (LITE++): {policy.easy_ratio(config.keep_ratio):.0%} of the tokens where {gauge} is less than "
+        f"{policy.low:.1%} or more than {policy.high:.1%} sure of the class, the share above otherwise. A `keep_ratio` that is passed in a call "
+        "holds for all clips."
+    )
 
 
 def _report_lines(report: TokenFaithfulness) -> list[str]:

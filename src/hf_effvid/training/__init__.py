@@ -1,6 +1,9 @@
 """Training: tasks, a `transformers.Trainer` subclass with one variation point, and `train_classifier`."""
 
 from .arguments import EffVidTrainingArguments
+from .budget_calibration import BudgetCalibration, calibrate_budget
+from .budget_evaluation import evaluate_budget
+from .budget_measuring import ClipReading
 from .checkpointing import IncompleteCheckpointError, last_complete_checkpoint
 from .classification import train_classifier
 from .modulation_log import ModulationLog
@@ -13,7 +16,9 @@ from .trainer import EffVidTrainer
 
 
 __all__ = [
+    "BudgetCalibration",
     "ClassificationTask",
+    "ClipReading",
     "EffVidTrainer",
     "EffVidTrainingArguments",
     "IncompleteCheckpointError",
@@ -23,6 +28,8 @@ __all__ = [
     "SelectorTask",
     "Task",
     "TrainOutcome",
+    "calibrate_budget",
+    "evaluate_budget",
     "last_complete_checkpoint",
     "train_classifier",
     "train_token_selector",

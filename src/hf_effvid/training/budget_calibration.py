@@ -14,6 +14,7 @@ from ..compression.budget_calibration import (
     calibrate_thresholds,
     choose_split,
 )
+from ..compression.token_faithfulness import REPORT_NAME, TokenFaithfulness
 from ..data import load_video_dataset
 from ..evaluation.adaptive_budget import assess_adaptive_budget
 from ..evaluation.opening import load_classifier
@@ -87,8 +88,11 @@ class BudgetCalibration:
         return "\n".join(lines)
 
     def save(self, folder):
-        """Writes a Hub folder of the model, and the calibration beside it as JSON."""
+        """Writes a Hub folder of the model, and beside it the calibration and what is known of the selector's oracle, as JSON."""
         save_classifier(self.model, self.processor, str(folder))
+        source = self.model.name_or_path
+        if source and (Path(source) / REPORT_NAME).is_file():
+            TokenFaithfulness.load(source).save(folder)
         path = Path(folder) / CALIBRATION_NAME
         path.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
