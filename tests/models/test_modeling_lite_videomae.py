@@ -27,6 +27,7 @@ from hf_effvid.models.token_selection import (
     register_scorer,
     top_k_indices,
 )
+from hf_effvid.pipelines import interpolate_positions
 
 from .tiny_videomae import NUM_TOKENS, TINY_VIDEOMAE, fill_biases, qv_biases, tiny_clips, tiny_videomae
 
@@ -341,6 +342,17 @@ def test_wrong_clips_are_named(lite, clips, message):
         lite(clips)
 
 
+def test_longer_clips_by_interpolated_positions(lite, stock):
+    longer, whole = copy.deepcopy(lite), copy.deepcopy(stock)
+    for model in (longer, whole):
+        interpolate_positions(model, num_frames=8)
+    clips = tiny_clips(frames=8)
+    outputs = longer(clips, scorer="embedding_norm")
+    assert outputs.kept_indices.shape == (2, 32) and outputs.token_scores.shape == (2, 64)
+    dropped = torch.ones(2, 64, dtype=torch.bool).scatter(1, outputs.kept_indices, False)
+    torch.testing.assert_close(outputs.logits, whole(clips, bool_masked_pos=dropped).logits, rtol=1e-4, atol=1e-5)
+
+
 def test_a_window_of_several_clips_is_refused(lite):
     with pytest.raises(SelectionScopeError, match="one clip of 4 frames, got 8"):
         lite(tiny_clips(frames=8))
@@ -406,7 +418,7 @@ def test_run_length_keeps_what_changes_in_each_clip(lite):
 # --- attention, precision, training, compilation ---
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa", pytest.param("flex_attention", marks=pytest.mark.slow)])
 def test_attention_implementations_agree(stock, lite, implementation):
     clips, expected = tiny_clips(), lite(tiny_clips()).logits
     model = copy.deepcopy(lite)

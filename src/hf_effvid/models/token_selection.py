@@ -116,6 +116,9 @@ def _check_name(name):
 
 # --- choosing ---
 
+# torch 2.6 has no is_exporting, and says is_compiling there
+_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
 
 def num_kept_tokens(num_tokens, keep_ratio):
     """k = floor(P N), at least 1. Exact for ratios as people write them: 0.7 of 10 is 7, though 0.7 * 10 in floats is 6.99...
@@ -142,7 +145,11 @@ def top_k_indices(scores, k):
     if not 1 <= k <= scores.shape[-1]:
         raise TokenSelectionError(f"k should be from 1 to {scores.shape[-1]} tokens, got {k}.")
     scores = torch.nan_to_num(scores.detach().float(), nan=-math.inf, posinf=math.inf, neginf=-math.inf)
-    ranking = torch.sort(scores, dim=-1, descending=True, stable=True).indices
+    if _exporting():
+        # ONNX has no stable sort; its TopK, which a plain one becomes there, lets the lower index win all the same
+        ranking = torch.sort(scores, dim=-1, descending=True).indices
+    else:
+        ranking = torch.sort(scores, dim=-1, descending=True, stable=True).indices
     return ranking[:, :k].sort(dim=-1).values
 
 
@@ -172,8 +179,8 @@ def _scramble(values):
 def _clip_keys(pixel_values):
     """A number (B,) of 32 bits from the pixels of each clip; about 4096 of them are read."""
     flat = pixel_values.detach().flatten(1)
-    sample = flat[:, :: max(1, flat.shape[1] // 4096)].float().contiguous()
-    bits = sample.view(torch.int32).long() & 0xFFFFFFFF
+    sample = torch.nan_to_num(flat[:, :: max(1, flat.shape[1] // 4096)].float()).clamp(-(2.0**15), 2.0**15)
+    bits = (sample * 2.0**16).long() & 0xFFFFFFFF
     places = torch.arange(bits.shape[1], device=bits.device)
     return _scramble(_scramble(bits ^ _scramble(places + 1)).sum(dim=1) & 0xFFFFFFFF)
 
