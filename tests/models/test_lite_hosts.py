@@ -148,6 +148,8 @@ def test_masked_tokens_of_vivit_stay_masked():
         )
         expected = stock(clips, attention_mask=(mask & kept).long()).logits
     torch.testing.assert_close(given.logits, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(TokenSelectionError, match=r"attention_mask should be \(B, 33\).* got \(3, 17\)"):
+        lite(clips, attention_mask=mask[:, :17])
 
 
 def test_outputs_tell_what_was_kept(host, stock):
@@ -338,6 +340,7 @@ def test_a_step_of_training_reaches_the_host_and_not_the_selector(host, stock):
         losses.append(loss.item())
         without = {key for key, parameter in lite.named_parameters() if parameter.grad is None}
         unused = ("selector.", "vjepa2.predictor.")
+        assert without == {key for key, parameter in lite.named_parameters() if not parameter.requires_grad}
         assert without and all(key.startswith(unused) for key in without)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 

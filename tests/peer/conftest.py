@@ -13,6 +13,8 @@ EXPLAINED_SKIPS = {
     r"does not (output attentions|support attentions)|not support output_attentions": "focal modulation has no attention",
     r"don't support sdpa|does not support grouped_mm": "no attention, no mixture of experts",
     r"not composite|not a composite model|No subconfigs": "one configuration, one network",
+    r"LiteTimesformerModel does not support SDPA|Parts of this model don't support sdpa": "TimeSformer of transformers has one attention, "
+    "which is eager",
     r"Lite\w+Model does not support SDPA": "what it says of every model that is not composite; SDPA is compared with eager attention in "
     "test_eager_matches_sdpa_inference",
     r"No model with a differentiable loss": "the input embedding of the hosts is a module around a convolution, where theirs wants a weight",

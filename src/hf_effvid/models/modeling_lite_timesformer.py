@@ -19,6 +19,7 @@ from functools import partial
 
 import torch
 from torch import nn
+from transformers import initialization as init
 from transformers.models.timesformer.modeling_timesformer import (
     TimesformerEmbeddings,
     TimesformerEncoder,
@@ -97,6 +98,12 @@ class LiteTimesformerPreTrainedModel(TokenSelectionMixin, TimesformerPreTrainedM
         "AutoModel": "LiteTimesformerModel",
         "AutoModelForVideoClassification": "LiteTimesformerForVideoClassification",
     }
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if hasattr(module, "time_embeddings"):  # the stock class leaves them as they were allocated
+            init.zeros_(module.time_embeddings)
 
     @property
     def _keeps_tubes(self):

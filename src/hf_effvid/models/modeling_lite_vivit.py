@@ -143,13 +143,18 @@ class LiteVivitModel(LiteVivitPreTrainedModel):
             selected: tokens that were chosen already, instead of `pixel_values`.
 
         Raises:
-            TokenSelectionError: clips of another size than the positions, or a scorer that misses what it needs.
+            TokenSelectionError: clips or a mask of another size than the positions, or a scorer that misses what it needs.
         """
         if selected is None:
             selected = self._select_tokens(
                 pixel_values, keep_ratio, scorer, selection_extras, interpolate_pos_encoding
             )
         if attention_mask is not None:
+            if attention_mask.shape[1:] != (1 + selected.num_tokens,):
+                raise TokenSelectionError(
+                    f"attention_mask should be (B, {1 + selected.num_tokens}), over the class token and all tokens, got "
+                    f"{tuple(attention_mask.shape)}."
+                )
             of_tokens = attention_mask[:, 1:].gather(1, selected.kept_indices)
             attention_mask = torch.cat((attention_mask[:, :1], of_tokens), dim=1)
         hidden_states = selected.states

@@ -87,7 +87,7 @@ class LiteVJEPA2Model(LiteVJEPA2PreTrainedModel):
     def __init__(self, config, add_selector=True):
         super().__init__(config)
         self.encoder = VJEPA2Encoder(config)
-        self.predictor = VJEPA2Predictor(config)
+        self.predictor = VJEPA2Predictor(config).requires_grad_(False)  # no loss reaches it
         if add_selector:
             self._add_selector(config)
         self.post_init()
