@@ -100,3 +100,14 @@ def test_no_positive_point_counts_as_one_and_earlier_values_stay():
     before = copy.deepcopy(first)
     count(torch.tensor(99))
     assert torch.equal(first, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_running_count_stays_in_single_precision(dtype):
+    parent = torch.nn.Sequential(torch.nn.Linear(2, 2), RunningCount(100, 0.9))
+    parent[1](torch.tensor(18))
+    parent.to(dtype)
+    assert parent[0].weight.dtype == dtype
+    assert parent[1].value.dtype == torch.float32 and parent[1].value.item() == pytest.approx(91.8)
+    meta = RunningCount(100, 0.9).to("meta")
+    assert meta.value.is_meta and meta.to_empty(device="cpu").value.device.type == "cpu"

@@ -78,6 +78,14 @@ class RunningCount(nn.Module):
         self.momentum = momentum
         self.register_buffer("value", torch.tensor(self.initial))
 
+    def _apply(self, fn, recurse=True):
+        """Goes to another device with the model, but stays in single precision: in half, small steps would be rounded away."""
+        before = self.value
+        super()._apply(fn, recurse)
+        on_meta = before.is_meta or self.value.is_meta
+        self.value = self.value.float() if on_meta else before.to(self.value.device)
+        return self
+
     def forward(self, count):
         """The mean after `count` (a scalar tensor) positive points; a tensor of its own, so that a later step does not change it."""
         if self.training:
