@@ -140,7 +140,15 @@ def explain(
 
 @app.command()
 def check(
-    data: Annotated[str, typer.Argument(help="Folder of class folders, list file, metadata.csv, or data set id.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of class folders, list file, metadata.csv, or data set id; annotations of actions."
+        ),
+    ],
+    task: Annotated[
+        str, typer.Option(help="classification, or detection: annotations of actions with start and end.")
+    ] = "classification",
     depth: Annotated[str, typer.Option(help="How much of each file is decoded: probe, ends, full.")] = "ends",
     root: Root = None,
     format: Format = None,
@@ -148,6 +156,9 @@ def check(
     skip_missing: SkipMissing = False,
     multi_label: MultiLabel = False,
     min_frames: Annotated[int | None, typer.Option(help="Report videos with fewer frames.")] = None,
+    annotations_only: Annotated[
+        bool, typer.Option("--annotations-only", help="Detection: do not open the videos.")
+    ] = False,
     picture: Annotated[
         Path | None, typer.Option(callback=check_picture, help="Draw the report to this file (.png, .svg, .pdf).")
     ] = None,
@@ -159,20 +170,25 @@ def check(
 ) -> None:
     """Look a data set over before training on it: unreadable files, duplicates across splits, lengths, mirrored labels.
 
+    With --task detection also annotations that are empty, repeated, overlapping or beyond the end of their video.
     Exit code 1 when something was found that spoils training or its numbers.
 
     Example: `effvid check my_videos/ --picture report.png`
+
+    Example: `effvid check actions.csv --task detection --root my_videos/`
     """
+    from ..data.detection_doctor import check_detection_data
     from ..data.doctor import check_dataset
 
-    report = check_dataset(
-        data,
-        depth=depth,
-        min_frames=min_frames,
-        isolate=isolate,
-        progress=show_progress(quiet),
-        **list_options(root, multi_label, format, labels, skip_missing),
-    )
+    options = list_options(root, multi_label, format, labels, skip_missing)
+    options |= {"depth": depth, "isolate": isolate, "progress": show_progress(quiet)}
+    if task == "detection":
+        options.pop("multi_label")
+        report = check_detection_data(data, read_videos=not annotations_only, **options)
+    elif task == "classification":
+        report = check_dataset(data, min_frames=min_frames, **options)
+    else:
+        raise typer.BadParameter(f"{task!r}: expected classification or detection", param_hint="--task")
     if picture is not None:
         report.plot(picture)
     if as_json:

@@ -82,11 +82,11 @@ def check_dataset(
     # Threads: FFmpeg and hashing release the interpreter's lock.
     with ThreadPoolExecutor(workers) as pool:
         bar = {"total": len(jobs), "desc": "checking videos", "unit": "file", "disable": not progress}
-        files = list(tqdm(_bounded_map(pool, check, jobs, 4 * workers), **bar))
+        files = list(tqdm(bounded_map(pool, check, jobs, 4 * workers), **bar))
     report = DatasetReport(name=name, class_names=names, files=files, min_frames=min_frames, depth=depth)
     report.findings = [
-        *_unreadable(files),
-        *_duplicates(files),
+        *unreadable_findings(files),
+        *duplicate_findings(files),
         *_class_findings(report, list(splits), empty_folders),
         *_video_findings(files, min_frames),
         *_flip_findings(names),
@@ -150,7 +150,7 @@ def _digest(value) -> tuple[str, int]:
     return digest.hexdigest(), os.path.getsize(path)
 
 
-def _bounded_map(pool, function, jobs, ahead: int):
+def bounded_map(pool, function, jobs, ahead: int):
     """`pool.map` that hands out only a few jobs ahead, so that rows with embedded videos are not all held at once."""
     jobs = iter(jobs)
     waiting = [pool.submit(function, job) for job in islice(jobs, ahead)]
@@ -159,7 +159,8 @@ def _bounded_map(pool, function, jobs, ahead: int):
         waiting += [pool.submit(function, job) for job in islice(jobs, 1)]
 
 
-def _unreadable(files: list[FileRecord]) -> list[Finding]:
+def unreadable_findings(files: list[FileRecord]) -> list[Finding]:
+    """Files that cannot be read, by error, and those that can be read only in part."""
     findings = []
     by_kind = defaultdict(list)
     for file in files:
@@ -178,7 +179,8 @@ def _unreadable(files: list[FileRecord]) -> list[Finding]:
     return findings
 
 
-def _duplicates(files: list[FileRecord]) -> list[Finding]:
+def duplicate_findings(files: list[FileRecord]) -> list[Finding]:
+    """The same bytes twice: in several splits, under different labels, or within a split."""
     groups = defaultdict(list)
     for file in files:
         if file.digest:

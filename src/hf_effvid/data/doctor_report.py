@@ -147,10 +147,10 @@ class DatasetReport:
 
     def _measures(self) -> dict[str, list[float]]:
         return {
-            "frames": [file.num_frames for file in self.readable],
+            "frames": [file.num_frames for file in self.readable if file.num_frames],
             "frames per second": [round(file.fps, 3) for file in self.readable if file.fps],
             "seconds": [round(file.duration, 3) for file in self.readable if file.duration],
-            "shorter side in pixels": [min(file.width, file.height) for file in self.readable],
+            "shorter side in pixels": [min(file.width, file.height) for file in self.readable if file.width],
         }
 
     def plot(self, path) -> Path:

@@ -1,0 +1,101 @@
+"""THUMOS14's text files and EPIC-Kitchens' tables, read into rows (where, video, split, label, start, end)."""
+
+import csv
+import logging
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from .annotations import AnnotationError, canonical_split, check_label, open_list, split_in_name
+
+
+logger = logging.getLogger(__name__)
+
+_THUMOS_FILE = re.compile(r"(?P<label>.+?)(?:_(?P<split>val|test))?\.txt")
+_THUMOS_LINE = re.compile(r"(?P<video>\S+)\s+(?P<start>\d+(?:\.\d+)?)\s+(?P<end>\d+(?:\.\d+)?)")
+_AMBIGUOUS = "ambiguous"  # THUMOS14's list of segments in which a judge could see anything
+_EPIC_COLUMNS = ("video_id", "start_timestamp", "stop_timestamp", "verb_class", "noun_class")
+
+Row = tuple[str, str, str, str, float, float]
+
+
+def read_thumos(source: Path) -> Iterator[Row]:
+    """Rows of `<class>_val.txt`, `<class>_test.txt` or `<class>.txt`, all in a folder or one; "Ambiguous" is left out.
+
+    THUMOS14's detectors are trained on its "validation" split: it is called so here, too.
+
+    Raises:
+        AnnotationError: naming the file, the line and what to do.
+    """
+    files = sorted(source.glob("*.txt")) if source.is_dir() else [source]
+    left_out = 0
+    for file in files:
+        named = _THUMOS_FILE.fullmatch(file.name)
+        if named is None or named["label"].lower() in ("readme", "license", "class_list"):
+            continue
+        with open_list(file) as handle:
+            for number, line in enumerate(handle, start=1):
+                if not line.strip():
+                    continue
+                at = f"{file}, line {number}"
+                parts = _THUMOS_LINE.fullmatch(line.strip())
+                if parts is None:
+                    raise AnnotationError(
+                        at, f"{line.strip()[:120]!r}", "Expected '<video> <start> <end>' in seconds."
+                    )
+                if named["label"].lower() == _AMBIGUOUS:
+                    left_out += 1
+                    continue
+                split = canonical_split(named["split"] or split_in_name(parts["video"]) or "train")
+                label = check_label(named["label"], at)
+                yield at, parts["video"], split, label, float(parts["start"]), float(parts["end"])
+    if left_out:
+        logger.warning("%s: %d ambiguous segments left out", source, left_out)
+
+
+def read_epic(source: Path, task: str) -> Iterator[Row]:
+    """Rows of EPIC-Kitchens CSV files; labels are the numbers of verb or noun classes.
+
+    Args:
+        source: a file, or a folder with one per split (`EPIC_100_train.csv`, `EPIC_100_validation.csv`).
+        task: "verb" or "noun".
+
+    Raises:
+        AnnotationError: naming the file, the line and what to do.
+    """
+    files = sorted(source.glob("*.csv")) if source.is_dir() else [source]
+    used = 0
+    for file in files:
+        split = split_in_name(file.stem)
+        with open_list(file) as handle:
+            reader = csv.DictReader(handle)
+            missing = [name for name in _EPIC_COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                if source.is_dir():  # lists of classes lie beside the annotations
+                    continue
+                raise AnnotationError(
+                    str(file), f"no columns {', '.join(missing)}", "Expected those of EPIC-Kitchens."
+                )
+            used += 1
+            for row in reader:
+                at = f"{file}, line {reader.line_num}"
+                label = (row[f"{task}_class"] or "").strip()
+                if not label.isdigit():
+                    raise AnnotationError(at, f"the {task} class {label[:40]!r}", "Expected its number.")
+                start, end = (_clock(row[name], at) for name in ("start_timestamp", "stop_timestamp"))
+                yield at, (row["video_id"] or "").strip(), split or "train", str(int(label)), start, end
+    if not used:
+        raise AnnotationError(str(source), "no CSV file of EPIC-Kitchens", "Name the file, or its folder.")
+
+
+def _clock(text: str | None, at: str) -> float:
+    """Seconds of "HH:MM:SS.ss"."""
+    parts = (text or "").strip().split(":")
+    try:
+        seconds = math.fsum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+        if len(parts) > 3 or any(float(part) < 0 for part in parts) or not math.isfinite(seconds):
+            raise ValueError
+    except ValueError:
+        raise AnnotationError(at, f"the time {str(text)[:40]!r}", "Expected HH:MM:SS.ss.") from None
+    return seconds
