@@ -65,6 +65,16 @@ def report(video):
     return found
 
 
+def test_processor_time_is_recorded_under_its_own_name():
+    models = {"deep": tiny_model(2), "shallow": tiny_model(1)}
+    settings = {"rounds": 2, "stages": False, "memory": False, "device": "cpu", "progress": False}
+    found = benchmark(models, clock="processor", threads=1, **settings)
+    assert {m.execution for m in found.measurements} == {"eager, processor time"}
+    assert all(", eager, processor time, 1 thread, " in entry.variant for entry in found.to_result_entries())
+    with pytest.raises(BenchmarkError, match="pass threads=1, got 2"):
+        benchmark(models, clock="processor", threads=2, **settings)
+
+
 def test_every_model_at_every_batch_size(report):
     assert [(m.name, m.batch_size) for m in report.measurements] == [
         (name, batch) for batch in (1, 2) for name in ("deep", "shallow", "half")

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import time
 import weakref
 
 import pytest
@@ -245,6 +246,10 @@ def test_devices():
 def test_clocks():
     assert isinstance(make_timer(torch.device("cpu")), WallTimer)
     assert isinstance(make_timer(torch.device("cuda")), CudaEventTimer)
+    assert make_timer(torch.device("cpu"), "processor")(lambda: time.sleep(0.05)) < 25, "waiting is not computing"
+    for clock, device, message in (("sun", "cpu", "one of wall, processor"), ("processor", "cuda", "does not see")):
+        with pytest.raises(BenchmarkError, match=message):
+            make_timer(torch.device(device), clock)
 
 
 def test_threads_are_given_back():

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from .benchmark_budget import as_accuracies, check_budget
-from .benchmark_execution import BenchmarkError, choose_execution, execution_settings, resolve_device
+from .benchmark_execution import BenchmarkError, check_clock, choose_execution, execution_settings, resolve_device
 from .benchmark_measuring import SEED, measure_batch, prepare, with_cpu_memory, with_speedups, with_stages
 from .benchmark_progress import benchmark_progress
 from .benchmark_report import BenchmarkReport, Measurement
@@ -43,6 +43,7 @@ def benchmark(
     stages: bool = True,
     memory: bool = True,
     cuda_graph: bool | None = None,
+    clock: str = "wall",
     command: str | None = None,
     progress: bool | None = None,
 ) -> BenchmarkReport:
@@ -67,6 +68,8 @@ def benchmark(
         stages: time decoding and preprocessing too.
         memory: measure peak memory; on the processor this starts a fresh process per model and batch size.
         cuda_graph: on CUDA, record the pass once and replay it; default: yes when nothing is compiled.
+        clock: `"wall"`, or `"processor"`: seconds that this process computed, with `threads=1` alone. Those hold where others use
+            the machine too, and say nothing about waiting for memory or other threads; they are recorded under a name of their own.
         command: recorded as what was run; default: this process's command line.
         progress: show a progress bar on stderr; default: when it is a terminal.
 
@@ -81,6 +84,7 @@ def benchmark(
     _check(batch_sizes, rounds, baseline, names, budget_ms)
     accuracies = as_accuracies(accuracies, names)
     device = resolve_device(device)
+    check_clock(clock, device, threads)
     plan = _Plan(
         variants=variants,
         executions={v.name: choose_execution(device.type, v.compile, cuda_graph) for v in variants},
@@ -90,6 +94,7 @@ def benchmark(
         video=video,
         stages=stages,
         memory=memory,
+        clock=clock,
     )
     notes, compiling = _describe_load(device), any(variant.compile for variant in variants)
     with benchmark_progress(plan.num_steps, progress) as advance, execution_settings(threads, compiling, device):
@@ -119,6 +124,7 @@ class _Plan:
     video: object
     stages: bool
     memory: bool
+    clock: str = "wall"
 
     @property
     def fresh_processes(self) -> bool:
@@ -142,7 +148,9 @@ def _run(plan: _Plan, num_threads: int, notes: list[str], advance: Callable[[str
             subjects.append(prepare(variant, plan.executions[variant.name], plan.device, loaded, notes))
         cuda_memory = plan.memory and plan.device.type == "cuda"
         for size in plan.batch_sizes:
-            measurements += measure_batch(subjects, size, plan.rounds, plan.device, cuda_memory, notes, advance)
+            measurements += measure_batch(
+                subjects, size, plan.rounds, plan.device, cuda_memory, notes, advance, plan.clock
+            )
         if plan.stages:
             measurements = with_stages(measurements, subjects, plan.rounds, plan.video, notes, advance)
     sources = {subject.variant.name: (subject.variant, subject.shape) for subject in subjects}

@@ -1,6 +1,7 @@
 """How a model is run while it is timed: number type, compiler, CUDA graph, and the clock that goes with the device."""
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from .benchmark_timing import WallTimer
 
 
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+CLOCKS = ("wall", "processor")
 
 _SHORT_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -200,12 +203,39 @@ class CudaEventTimer:
         return start.elapsed_time(end)
 
 
-def make_timer(device: torch.device) -> Callable[[Callable[[], object]], float]:
-    """The clock that goes with a device."""
+def make_timer(device: torch.device, clock: str = "wall") -> Callable[[Callable[[], object]], float]:
+    """The clock that goes with a device.
+
+    Args:
+        device: where the model runs.
+        clock: `"wall"`, or `"processor"`: seconds that this process computed, which hold on a machine that others use too.
+
+    Raises:
+        BenchmarkError: unknown clock, or one that cannot see the device.
+    """
+    check_clock(clock, device)
     if device.type == "cuda":
         return CudaEventTimer()
+    if clock == "processor":
+        return WallTimer(clock=time.process_time)
     module = getattr(torch, device.type, None)
     return WallTimer(synchronize=getattr(module, "synchronize", None) if device.type != "cpu" else None)
+
+
+def check_clock(clock: str, device: torch.device, threads: int | None = 1) -> None:
+    """Refuses a clock that would not tell the time of this device with so many threads.
+
+    Raises:
+        BenchmarkError: unknown clock; or processor time of an accelerator, or of several threads, whose waiting would count.
+    """
+    if clock not in CLOCKS:
+        raise BenchmarkError(f"clock must be one of {', '.join(CLOCKS)}, got {clock!r}.")
+    if clock == "processor" and device.type != "cpu":
+        raise BenchmarkError(f'clock="processor" does not see what {device.type} computes: leave it at "wall".')
+    if clock == "processor" and threads != 1:
+        raise BenchmarkError(
+            f'clock="processor" would count threads that wait for each other: pass threads=1, got {threads}.'
+        )
 
 
 @contextlib.contextmanager

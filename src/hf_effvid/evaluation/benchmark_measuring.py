@@ -76,9 +76,10 @@ def measure_batch(
     cuda_memory: bool,
     notes: list[str],
     advance: Callable[[str], None],
+    clock: str = "wall",
 ) -> list[Measurement]:
     """Times all models at one batch size in interleaved rounds; one that does not fit into memory is left out and noted."""
-    timer = make_timer(device)
+    timer = make_timer(device, clock)
     steps, calls, executions, peaks = {}, {}, {}, {}
     for subject in subjects:
         name = subject.variant.name
@@ -96,6 +97,8 @@ def measure_batch(
             notes.append(f"{name} does not fit into memory at batch {batch_size}")
             continue
         steps[name] = step
+        if clock != "wall":
+            executions[name] += f", {clock} time"
         if note:
             notes.append(f"{name}, batch {batch_size}: {note}")
     times = time_interleaved(steps, timer, rounds, calls, lambda: advance(f"timing, batch {batch_size}"))
