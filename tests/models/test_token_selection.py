@@ -151,6 +151,15 @@ def test_seeds_and_clips_draw_different_subsets():
     torch.testing.assert_close(draws.mean(dim=0), torch.full((784,), 0.5), atol=5 * 0.289 / math.sqrt(120), rtol=0)
 
 
+@pytest.mark.parametrize("seed", [0, -1, 2**40])
+def test_neighbouring_seeds_do_not_draw_the_same_numbers_elsewhere(seed):
+    grid = TokenGrid(16, 24, 24)
+    pixels = torch.randn(1, 32, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    one, next_one = (draw_uniform(make_inputs(pixels, grid, seed=s))[0].tolist() for s in (seed, seed + 1))
+    # of 9216 numbers with 24 bits a handful coincides by chance
+    assert len(set(one) & set(next_one)) < 30
+
+
 def test_without_a_seed_draws_follow_the_global_generator():
     torch.manual_seed(3)
     first = draw_uniform(make_inputs(seed=None))

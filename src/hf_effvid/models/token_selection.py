@@ -192,9 +192,9 @@ def draw_uniform(inputs):
         return torch.rand(clips, tokens, generator=inputs.generator, device=inputs.generator.device).to(device)
     if inputs.seed is None:
         return torch.rand(clips, tokens, device=device)
-    places = torch.arange(tokens, device=device) + (int(inputs.seed) % 2**20 + 1) * 4096
-    keys = _clip_keys(inputs.pixel_values)[:, None]
-    drawn = _scramble(_scramble(keys + _scramble(places & 0xFFFFFFFF)[None]) & 0xFFFFFFFF)
+    places = _scramble(torch.arange(tokens, device=device) + 1)
+    keys = _scramble((_clip_keys(inputs.pixel_values) + _scramble(int(inputs.seed) % 2**32)) & 0xFFFFFFFF)
+    drawn = _scramble(keys[:, None] ^ places)
     return (drawn >> 8).float() / 2**24
 
 
