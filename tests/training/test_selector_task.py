@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from hf_effvid.compression import OracleSettings, oracle_importance
 from hf_effvid.compression.select_tokens import select_tokens
 from hf_effvid.training.selector_targets import sharpen, weaken_edges
-from hf_effvid.training.selector_task import SelectorTask
+from hf_effvid.training.selector_task import SelectorTask, labels_of_model
 
 from ..pipelines import hosts
 
@@ -140,6 +140,25 @@ def test_classes_that_the_host_does_not_know_are_left_out_of_accuracies():
     same = SelectorTask(lite(), OracleSettings(label_source="predicted")).eval()
     expected = same({**batch, "labels": torch.tensor([3, 3, 5])})["top1_full"]
     assert torch.equal(outputs["top1_full"][[0, 2]], expected[[0, 2]])
+
+
+def test_several_labels_are_mapped_class_by_class():
+    label_map = torch.tensor([2, -1, 0])
+    hot = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    assert labels_of_model(hot, label_map, 4).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
+    assert labels_of_model(torch.tensor([2, 1]), label_map, 4).tolist() == [0, -1]
+    assert labels_of_model(hot, None, 3) is hot and labels_of_model(None, label_map, 4) is None
+
+
+def test_several_labels_train():
+    model = lite()
+    model.config.problem_type = "multi_label_classification"
+    task = SelectorTask(model).eval()
+    hot = torch.zeros(3, hosts.LABELS)
+    hot[range(3), LABELS] = 1
+    several, single = task({**batch_of(), "labels": hot}), SelectorTask(lite()).eval()(batch_of())
+    torch.testing.assert_close(several["losses"], single["losses"])
+    assert "top1_full" not in several and "overlap" in several
 
 
 def test_views_are_clips():

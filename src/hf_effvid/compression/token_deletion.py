@@ -45,7 +45,8 @@ def logits_of_top(model, pixel_values, scores: torch.Tensor, num_kept: int) -> t
         raise OracleError(f"a {model_type} host keeps all of its tokens: wrap it with select_tokens(model) first.")
     if getattr(model.config, "attention_type", None) == "divided_space_time":
         raise OracleError(
-            "divided attention drops whole tubes, so that single tokens cannot be deleted: use a host with joint attention."
+            "divided attention drops whole tubes, so that single tokens cannot be deleted: use a host with joint attention, or train "
+            "without the check (gate=False)."
         )
     # half a token above: floor((k + .5) / N * N) is k whatever the rounding
     ratio = 1.0 if num_kept == num_tokens else (num_kept + 0.5) / num_tokens

@@ -17,6 +17,27 @@ from .tasks import MULTI_LABEL, Task
 _PER_CLIP = ("losses", "correlations", "flat", "overlap", "top1_full", "top1_lite", "top1_random")
 
 
+def labels_of_model(labels, label_map, num_labels):
+    """Labels of a data set as labels of a model.
+
+    Args:
+        labels: (B,) classes, (B, K) with 1 for each class of a clip, or None.
+        label_map: (K,) the model's class for each, -1 for none, or None when they are the same.
+        num_labels: classes of the model.
+
+    Returns:
+        (B,) with -1 for classes that the model does not know; or (B, num_labels), where such classes are missing; or None.
+    """
+    if labels is None or label_map is None:
+        return labels
+    if labels.ndim == 1:
+        return label_map[labels]
+    known = label_map >= 0
+    mapped = labels.new_zeros(len(labels), num_labels)
+    mapped[:, label_map[known]] = labels[:, known]
+    return mapped
+
+
 class SelectorTask(Task):
     """Binary cross entropy between a selector and an oracle.
 
@@ -100,9 +121,7 @@ class SelectorTask(Task):
         if pixel_values.ndim == 6:
             labels = labels.repeat_interleave(pixel_values.shape[1], 0) if labels is not None else None
             pixel_values = pixel_values.flatten(0, 1)
-        if labels is not None and labels.ndim == 1 and self.label_map is not None:
-            labels = self.label_map[labels]
-        return pixel_values, labels
+        return pixel_values, labels_of_model(labels, self.label_map, self.config.num_labels)
 
     def _agreement(self, logits, targets, pixel_values, labels, full_logits):
         """What keeping the selector's tokens means, per clip; -1 where the class is not known."""

@@ -29,7 +29,7 @@ from .outcome import TrainOutcome
 from .run_result import run_and_save
 from .run_setup import clip_datasets, resume_point, run_arguments, run_augmentation, without_evaluation
 from .selector_targets import check_variants
-from .selector_task import SelectorTask
+from .selector_task import SelectorTask, labels_of_model
 from .trainer import EffVidTrainer
 
 
@@ -243,15 +243,15 @@ def check_oracle(model, validation, train_rows, processor, oracle, protocol, arg
         clips = Subset(clips, order[: protocol.num_clips])
     device = arguments.device
     loader = DataLoader(clips, batch_size=arguments.per_device_eval_batch_size, collate_fn=ClipCollator())
-    return measure_faithfulness(model.to(device), _gate_batches(loader, device, label_map), oracle, protocol)
+    batches = _gate_batches(loader, device, label_map, model.config.num_labels)
+    return measure_faithfulness(model.to(device), batches, oracle, protocol)
 
 
-def _gate_batches(loader, device, label_map):
+def _gate_batches(loader, device, label_map, num_labels):
     for batch in loader:
         pixel_values, labels = batch["pixel_values"].to(device), batch["labels"]
         if pixel_values.ndim == 6:
             pixel_values = pixel_values[:, 0]
-        if label_map is not None and labels.ndim == 1:
-            labels = label_map[labels]
+        labels = labels_of_model(labels, label_map, num_labels)
         # accuracies of classes that the host does not know mean nothing
         yield pixel_values, None if labels.ndim == 1 and (labels < 0).any() else labels.to(device)
