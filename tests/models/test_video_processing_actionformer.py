@@ -1,5 +1,6 @@
 """The processor of a detector: features and seconds in, the same decisions out whatever the batches, and the recorded ones."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_effvid.convert.actionformer import recipe_for
-from hf_effvid.models.configuration_actionformer import ActionFormerConfig
+from hf_effvid.models.configuration_actionformer import ActionFormerConfig, default_regression_ranges
 from hf_effvid.models.temporal_decisions import decide, fuse_video_scores
 from hf_effvid.models.temporal_points import make_points
 from hf_effvid.models.video_processing_actionformer import ActionFormerProcessor
@@ -245,3 +246,27 @@ def test_converted_checkpoints_come_with_the_recipe_they_were_tested_with(size, 
     assert recipe["horizontal_flip_safe"] is False
     config.mask_after_norm = "everywhere"
     assert recipe_for(config, True)["pad_length"] is None
+
+
+@pytest.mark.slow
+def test_from_outputs_to_detections_within_a_second():
+    """33 windows of the released model's length, 20 classes: about 370,000 candidates, decoded, merged and decided on."""
+    processor = ActionFormerProcessor()
+    windows = processor.plan_windows([2304] * 33, fps=30)
+    generator = torch.Generator().manual_seed(0)
+    points = make_points(2304, default_regression_ranges(6))
+    shape = (33, len(points))
+    outputs = SimpleNamespace(
+        logits=torch.randn(*shape, 20, generator=generator) * 2 - 4,
+        offsets=torch.rand(*shape, 2, generator=generator) * 4,
+        point_mask=torch.ones(shape, dtype=torch.bool),
+        points=points,
+    )
+
+    def seconds():
+        began = time.process_time()
+        processor.post_process_temporal_action_detection(outputs, windows, durations=[400.0] * 33)
+        return time.process_time() - began
+
+    assert sum(len(one.scores) for one in processor.decode_windows(outputs, windows)) > 350_000
+    assert min(seconds() for _ in range(3)) < 1  # of the processor: a busy machine must not fail this
