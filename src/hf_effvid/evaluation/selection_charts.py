@@ -56,10 +56,11 @@ def plot_accuracy(report: SelectionReport, path: Path) -> list[Path]:
     styles = _styles(report)
     for axis, (quantity, label) in zip(axes, panels, strict=True):
         for arm in report.arms:
+            # from budget to budget, also where a smaller one took longer
             points = [r for ratio in report.keep_ratios if (r := report.get(arm, ratio)) is not None]
-            points = sorted((getattr(r.cost, quantity), r.accuracy) for r in points if getattr(r.cost, quantity))
+            points = [(x, 100 * r.accuracy) for r in points if (x := getattr(r.cost, quantity))]
             if points:
-                axis.plot(*np.array([(x, 100 * y) for x, y in points]).T, label=plain_text(arm), **styles[arm])
+                axis.plot(*np.array(points).T, label=plain_text(arm), **styles[arm])
         full = getattr(report.full.cost, quantity)
         if full:
             axis.plot([full], [100 * report.full.accuracy], "*", color="black", markersize=14, label="all tokens")
@@ -103,11 +104,14 @@ def plot_classes(report: SelectionReport, path: Path) -> list[Path]:
     outcomes = class_outcomes(
         report.labels, report.full.top1, report.get(RANDOM, CLASS_RATIO).top1, report.class_names
     )
+    places: dict[tuple[float, float], list[str]] = {}
     for one in outcomes:
-        axis.plot([100 * one.full], [100 * one.loss], "o", color=_EASY, markersize=5)
-        if len(outcomes) <= 20:
-            axis.annotate(plain_text(one.name), (100 * one.full, 100 * one.loss), xytext=(4, 4), fontsize=7,
-                          textcoords="offset points", color="#555555")  # fmt: skip
+        places.setdefault((100 * one.full, 100 * one.loss), []).append(plain_text(one.name))
+    axis.plot(*np.array(list(places)).T, "o", color=_EASY, markersize=5)
+    middle = np.mean([x for x, _ in places])
+    for (x, y), names in places.items() if len(outcomes) <= 20 else ():
+        side = {"xytext": (-6, 4), "ha": "right"} if x > middle else {"xytext": (6, 4), "ha": "left"}
+        axis.annotate(", ".join(names), (x, y), fontsize=7, textcoords="offset points", color="#555555", **side)
     axis.axhline(0, color=_NULL, linewidth=0.8)
     axis.set(
         xlabel="top-1 of the class with all tokens (%)", ylabel=f"points lost, random tokens, P = {CLASS_RATIO:g}"

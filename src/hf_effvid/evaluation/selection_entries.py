@@ -1,5 +1,7 @@
 """A study of token selection in the one results format, and its numbers beyond accuracy: leak, spread of value, easy and hard classes."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from .intervals import bootstrap_mean_interval
@@ -19,6 +21,7 @@ from .selection_values import TOP_SHARES, null_gini, null_top_share
 
 
 TASK = "token-selection"
+_PROTOCOL = ("num_frames", "sampling", "num_clips", "num_crops", "draws")
 CLASS_RATIO = 0.5
 """Budget at which classes are compared, as in the paper's figure 5."""
 
@@ -45,8 +48,6 @@ def _arm_entry(report: SelectionReport, result: ArmResult) -> ResultEntry:
     metrics = [report.top1(result), Metric("top5", float(result.top5.mean()), report.n)]
     if result.key in report.against_random:
         metrics.append(report.against_random[result.key])
-    if result.arm != FULL:
-        metrics.append(report.difference(result, report.full, f"top1 minus {FULL}"))
     notes = []
     if len(result.draws) > 1:
         what = "training seeds" if report.num_models > 1 else "draws"
@@ -57,19 +58,29 @@ def _arm_entry(report: SelectionReport, result: ArmResult) -> ResultEntry:
 
 
 def _entry(report: SelectionReport, variant: str, metrics, cost=None, notes=()) -> ResultEntry:
+    # of a hundred entries each says the same: what a reader of one needs, in few words
+    protocol = {name: report.protocol[name] for name in _PROTOCOL if name in report.protocol}
+    if "oracle" in report.protocol:
+        protocol["oracle"] = "{oracle_tensor}, block {oracle_block}".format(**report.protocol["oracle"])
     return ResultEntry(
         task=TASK,
         model=report.model_name,
         dataset=report.dataset_name,
         split=report.split,
-        metrics=tuple(metrics),
+        metrics=tuple(_rounded(metric) for metric in metrics),
         provenance=report.provenance,
-        protocol=report.protocol,
+        protocol=protocol,
         variant=variant,
         num_failed=report.num_failed,
         notes=tuple(notes),
         **({"cost": cost} if cost is not None else {}),
     )
+
+
+def _rounded(metric: Metric) -> Metric:
+    """Six digits: more than any number of videos supports."""
+    interval = tuple(round(end, 6) for end in metric.interval) if metric.interval else None
+    return replace(metric, value=round(metric.value, 6), interval=interval)
 
 
 # ---- leak of the label ---------------------------------------------------------------------------------------------------
