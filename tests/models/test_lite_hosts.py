@@ -168,6 +168,22 @@ def test_outputs_tell_what_was_kept(host, stock):
     assert lite.embed_patches(make_clips()).shape == (3, num_tokens, lite.config.hidden_size)
 
 
+def test_attention_is_what_tokens_receive_in_the_last_block(name, host, stock):
+    with contextlib.suppress(ValueError):
+        stock.set_attn_implementation("eager")
+    frames, height, width = host.grid()
+    with torch.no_grad():
+        given = lite_of(host, stock, keep_ratio=0.5, scorer="attention")(make_clips()).token_scores
+        received = stock(make_clips(), output_attentions=True).attentions[-1].mean(dim=(1, 2))
+    if name == "vjepa2":
+        expected = received
+    elif name == "timesformer_joint":
+        expected = received[:, 1:].reshape(3, height * width, frames).transpose(1, 2).reshape(3, -1)
+    else:  # a row per clip, or per frame of one
+        expected = received[:, 1:].reshape(3, -1)
+    torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_each_clip_may_have_its_own_budget(host, stock):
     lite, clips = lite_of(host, stock, keep_ratio=0.9, scorer="random"), make_clips()
     ratios = [0.5, 1.0, 0.25]

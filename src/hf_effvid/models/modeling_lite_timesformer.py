@@ -156,6 +156,8 @@ class LiteTimesformerPreTrainedModel(TokenSelectionMixin, TimesformerPreTrainedM
             return SelectedTokens(states, keep_all(len(pixel_values), k, states.device), None, k)
         patches = self._clip_patches(pixel_values)
         patches.embedded = (selection_extras or {}).get("patch_embeddings")
+        if scorer == "attention" and (selection_extras or {}).get("attention") is None:
+            selection_extras = {**(selection_extras or {}), "attention": self._received_attention(patches)}
         select = partial(
             self._select, k, scorer, grid, pixel_values, 1, patches.patch[1:], selection_extras=selection_extras
         )
@@ -165,6 +167,22 @@ class LiteTimesformerPreTrainedModel(TokenSelectionMixin, TimesformerPreTrainedM
         tokens = embeddings.time_drop(embeddings.pos_drop(tokens))
         states = torch.cat((embeddings.pos_drop(class_tokens), tokens), dim=1)
         return SelectedTokens(states, kept_indices, token_scores, grid.num_tokens)
+
+    @torch.no_grad()
+    def _received_attention(self, patches):
+        """Attention (B, N) that every token receives in the last block of a full pass, also from the class token.
+
+        With divided attention that of space, within the token's frame.
+        """
+        backbone, grid = self._backbone, patches.grid
+        states = backbone.embeddings(patches.pixel_values)
+        for layer in backbone.encoder.layer[:-1]:
+            states = layer(states)[0]
+        maps = backbone.encoder.layer[-1](states, output_attentions=True)[1]
+        received = maps.float().mean(dim=(1, 2))[:, 1:]
+        if self._keeps_tubes:
+            return received.unflatten(0, (-1, grid.frames)).flatten(1)
+        return received.unflatten(1, (-1, grid.frames)).transpose(1, 2).flatten(1)
 
 
 class LiteTimesformerModel(LiteTimesformerPreTrainedModel):

@@ -27,6 +27,7 @@ from .lite_selection import (
     keep_all,
     realised_ratio,
 )
+from .received_attention import received_attention
 from .selection_scope import check_one_clip
 from .token_budget import TokenBudgetMixin, with_clip_budgets
 from .token_selection import TokenSelectionError
@@ -108,12 +109,7 @@ class LiteVideoMAEPreTrainedModel(TokenSelectionMixin, VideoMAEPreTrainedModel):
         attention, states = last.attention.attention, last.layernorm_before(states)
         heads = (attention.num_attention_heads, attention.attention_head_size)
         queries, keys = attention.query(states).unflatten(-1, heads), attention.key(states).unflatten(-1, heads)
-        # head by head: the map of all heads of a large clip is the largest tensor of the whole pass
-        received = [
-            (queries[:, :, head].float() @ keys[:, :, head].float().mT * attention.scaling).softmax(dim=-1).mean(dim=1)
-            for head in range(heads[0])
-        ]
-        return torch.stack(received).mean(dim=0)
+        return received_attention(queries, keys, attention.scaling)
 
 
 class LiteVideoMAEModel(LiteVideoMAEPreTrainedModel):

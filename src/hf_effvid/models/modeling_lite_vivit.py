@@ -26,6 +26,7 @@ from .lite_selection import (
     keep_all,
     realised_ratio,
 )
+from .received_attention import received_attention
 from .selection_scope import check_one_clip
 from .token_budget import TokenBudgetMixin, with_clip_budgets
 from .token_selection import TokenSelectionError
@@ -85,6 +86,9 @@ class LiteVivitPreTrainedModel(TokenSelectionMixin, VivitPreTrainedModel):
         if k == num_tokens:
             states = embeddings(patches.pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
             return SelectedTokens(states, keep_all(len(states), num_tokens, states.device), None, num_tokens)
+        if scorer == "attention" and (selection_extras or {}).get("attention") is None:
+            received = self._received_attention(patches.pixel_values, interpolate_pos_encoding)
+            selection_extras = {**(selection_extras or {}), "attention": received}
         tubelet_size, *patch_size = patches.patch
         select = partial(
             self._select,
@@ -100,6 +104,18 @@ class LiteVivitPreTrainedModel(TokenSelectionMixin, VivitPreTrainedModel):
         class_tokens = embeddings.cls_token + embeddings.position_embeddings[:, :1]
         states = torch.cat((class_tokens.expand(len(tokens), -1, -1), tokens), dim=1)
         return SelectedTokens(embeddings.dropout(states), kept_indices, token_scores, num_tokens)
+
+    @torch.no_grad()
+    def _received_attention(self, pixel_values, interpolate_pos_encoding):
+        """Attention (B, N) that every token receives in the last block of a full pass, also from the class token."""
+        backbone = self._backbone
+        states = backbone.embeddings(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
+        for layer in backbone.layers[:-1]:
+            states = layer(states)
+        attention, states = backbone.layers[-1].attention, backbone.layers[-1].layernorm_before(states)
+        heads = (attention.num_attention_heads, attention.head_dim)
+        queries, keys = (project(states).unflatten(-1, heads) for project in (attention.q_proj, attention.k_proj))
+        return received_attention(queries, keys, attention.scaling)[:, 1:]
 
 
 class LiteVivitModel(LiteVivitPreTrainedModel):

@@ -9,6 +9,7 @@ pooler reads any number of tokens.
 
 from functools import partial
 
+import torch
 from torch import nn
 from transformers.models.vjepa2.modeling_vjepa2 import (
     VJEPA2AttentivePooler,
@@ -28,6 +29,7 @@ from .lite_selection import (
     keep_all,
     realised_ratio,
 )
+from .received_attention import received_attention
 from .selection_scope import check_one_clip
 from .token_budget import TokenBudgetMixin, with_clip_budgets
 
@@ -62,6 +64,8 @@ class LiteVJEPA2PreTrainedModel(TokenSelectionMixin, VJEPA2PreTrainedModel):
         if k == num_tokens:
             states = self._backbone.encoder.embeddings(pixel_values)
             return SelectedTokens(states, keep_all(len(states), num_tokens, states.device), None, num_tokens)
+        if scorer == "attention" and (selection_extras or {}).get("attention") is None:
+            selection_extras = {**(selection_extras or {}), "attention": self._received_attention(pixel_values)}
         pixel_values = self._repeated(pixel_values)
         tubelet_size, *patch_size = patches.patch
         select = partial(
@@ -75,6 +79,22 @@ class LiteVJEPA2PreTrainedModel(TokenSelectionMixin, VJEPA2PreTrainedModel):
             selection_extras=selection_extras,
         )
         return SelectedTokens(*select_and_embed(patches, scorer, select), num_tokens)
+
+    @torch.no_grad()
+    def _received_attention(self, pixel_values):
+        """Attention (B, N) that every token receives in the last block of a full pass."""
+        encoder = self._backbone.encoder
+        states = encoder.embeddings(pixel_values)
+        for layer in encoder.layer[:-1]:
+            states = layer(states)[0]
+        attention, states = encoder.layer[-1].attention, encoder.layer[-1].norm1(states)
+        heads = (attention.num_attention_heads, attention.attention_head_size)
+        places = attention.get_position_ids(states)
+        queries, keys = (
+            attention.apply_rotary_embeddings(project(states).unflatten(-1, heads).transpose(1, 2), places)
+            for project in (attention.query, attention.key)
+        )
+        return received_attention(queries.transpose(1, 2), keys.transpose(1, 2), attention.scaling)
 
 
 class LiteVJEPA2Model(LiteVJEPA2PreTrainedModel):
