@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_effvid.compression import OracleError
+from hf_effvid.compression import OracleError, select_tokens
 from hf_effvid.compression.token_deletion import (
     deletion_and_insertion,
     deletion_importance,
@@ -17,6 +17,7 @@ from hf_effvid.compression.token_deletion import (
     with_ties_broken,
 )
 from hf_effvid.compression.token_importance import class_weights
+from hf_effvid.models.token_selection import num_kept_tokens
 
 from ..pipelines import hosts
 
@@ -48,6 +49,33 @@ def test_a_subset_is_what_the_blocks_see(num_kept, seed):
     with torch.no_grad():
         found, expected = logits_of_top(model, clips, scores, num_kept), by_hand(model, clips, kept)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("num_kept", [1, 7, 31, 32])
+def test_a_lite_model_answers_as_the_stock_one(num_kept):
+    model, clips = host_and_clips()
+    scores = torch.rand(2, NUM_TOKENS, generator=torch.Generator().manual_seed(num_kept))
+    lite = select_tokens(model, keep_ratio=0.5, scorer="random")
+    with torch.no_grad():
+        found, expected = (logits_of_top(one, clips, scores, num_kept) for one in (lite, model))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(2, 5000).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n - 1))))
+def test_every_number_of_tokens_can_be_asked_for_as_a_ratio(numbers):
+    """What `logits_of_top` relies on for Lite models."""
+    num_tokens, num_kept = numbers
+    assert num_kept_tokens(num_tokens, (num_kept + 0.5) / num_tokens) == num_kept
+
+
+@pytest.mark.parametrize("build", [hosts.vivit, hosts.vjepa2], ids=lambda build: build.__name__)
+def test_tokens_of_other_hosts_can_be_deleted(build):
+    """Their Lite classes take what is left; the class token of ViViT stays."""
+    lite = select_tokens(build()[0], keep_ratio=0.5, scorer="random")
+    _, clips = host_and_clips()
+    found = deletion_importance(lite, clips.float(), torch.tensor([1, 2]))
+    assert found.scores.shape == (2, NUM_TOKENS) and found.scores.max() > 0
 
 
 def test_leave_one_out_is_the_difference_of_two_runs():
