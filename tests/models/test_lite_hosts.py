@@ -14,6 +14,7 @@ from hf_effvid.models.modeling_lite_timesformer import LiteTimesformerModel, hos
 from hf_effvid.models.modeling_lite_vivit import LiteVivitModel
 from hf_effvid.models.modeling_lite_vjepa2 import LiteVJEPA2Model
 from hf_effvid.models.selection_scope import SelectionScopeError
+from hf_effvid.models.token_budget import BudgetPolicy
 from hf_effvid.models.token_selection import TokenGrid, TokenSelectionError
 from hf_effvid.pipelines import interpolate_positions
 
@@ -192,6 +193,25 @@ def test_each_clip_may_have_its_own_budget(host, stock):
         alone = [lite(clip[None], keep_ratio=ratio) for clip, ratio in zip(clips, ratios, strict=True)]
     torch.testing.assert_close(together.logits, torch.cat([one.logits for one in alone]), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(together.realised_keep_ratio, torch.cat([one.realised_keep_ratio for one in alone]))
+
+
+def test_a_cascade_of_budgets(host, stock):
+    """LITE++ through the input name of the host: sure clips keep the answer of the small budget, others run again."""
+    lite, clips = lite_of(host, stock, keep_ratio=0.75, scorer="random"), make_clips()
+    with torch.no_grad():
+        small, base = (lite(clips, keep_ratio=ratio) for ratio in (0.25, 0.75))
+        sureness = small.logits.softmax(-1).amax(-1)
+        lite.set_budget_policy(
+            BudgetPolicy(low=0.0, high=sureness.median().item(), easy_keep_ratio=0.25, gauge="cascade")
+        )
+        given = lite(**{lite.main_input_name: clips})
+    easy = sureness > sureness.median()
+    assert easy.sum() == 1
+    torch.testing.assert_close(
+        given.logits, torch.where(easy[:, None], small.logits, base.logits), rtol=1e-5, atol=1e-6
+    )
+    expected = torch.where(easy, small.realised_keep_ratio, base.realised_keep_ratio)
+    torch.testing.assert_close(given.realised_keep_ratio, expected)
 
 
 # --- TimeSformer ---
