@@ -469,6 +469,15 @@ def test_the_host_learns_and_the_selector_waits_for_its_own_training(lite):
     assert all(parameter.grad is not None for parameter in model.selector.parameters())
 
 
+def test_the_selector_is_frozen_after_loading_too(lite, tmp_path):
+    """transformers lets whatever it read from a file require a gradient."""
+    lite.save_pretrained(tmp_path)
+    for cls in (LiteVideoMAEForVideoClassification, LiteVideoMAEModel):
+        model = cls.from_pretrained(tmp_path)
+        trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert trainable == {name for name in model.state_dict() if not name.startswith("selector.")}
+
+
 def test_gradient_checkpointing_gives_the_same_gradients(lite):
     gradients = []
     for checkpointing in (False, True):

@@ -202,6 +202,10 @@ class TokenSelectionMixin:
     def _adjust_missing_and_unexpected_keys(self, loading_info):
         """A stock checkpoint has no selector: that is expected, and said when an untrained selector is used."""
         super()._adjust_missing_and_unexpected_keys(loading_info)
+        for name in ("selector", "budget_probe"):
+            # what was read from a file requires a gradient, whatever the constructor said
+            if getattr(self, name, None) is not None:
+                getattr(self, name).requires_grad_(False)
         if not self.config.selector_trained:
             loading_info.missing_keys = {key for key in loading_info.missing_keys if not key.startswith("selector.")}
 
