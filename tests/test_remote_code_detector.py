@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hf_effvid import ActionFormerConfig, ActionFormerForTemporalActionDetection
+from hf_effvid import ActionFormerConfig, ActionFormerForTemporalActionDetection, ActionFormerProcessor
 
 from .test_remote_code import probe
 
@@ -68,13 +68,24 @@ def journey(tmp_path_factory):
         with torch.no_grad():
             expected[name] = (model(**make_inputs(name)), dict(model.named_buffers()))
 
+    processor = ActionFormerProcessor(num_frames=4, size={"shortest_edge": 20}, crop_size=16)
+    processor.save_pretrained(root / "videomae" / "saved")
+    video = torch.randint(0, 256, (9, 3, 24, 32), dtype=torch.uint8)
+    save_file({"video": video}, root / "video.safetensors")
+    expected["pixels"] = processor(video)["pixel_values"]
+
     def job(name, folder, **more):
         place = {"folder": str(root / name / folder), "inputs": str(root / name / "inputs.safetensors")}
         return {"action": "detections_of", **place, **more}
 
-    first = probe(root / "first", [job(name, "saved", save_to=str(root / name / "resaved")) for name in CONFIGS])
-    second = probe(root / "second", [job(name, "resaved") for name in CONFIGS])
-    return root, expected, [dict(zip(CONFIGS, given, strict=True)) for given in (first, second)]
+    def pixels(folder, **more):
+        place = {"folder": str(root / "videomae" / folder), "video": str(root / "video.safetensors")}
+        return {"action": "pixel_values_of", **place, **more}
+
+    jobs = [job(name, "saved", save_to=str(root / name / "resaved")) for name in CONFIGS]
+    first = probe(root / "first", [*jobs, pixels("saved", save_to=str(root / "videomae" / "resaved"))])
+    second = probe(root / "second", [*(job(name, "resaved") for name in CONFIGS), pixels("resaved")])
+    return root, expected, [dict(zip([*CONFIGS, "pixels"], given, strict=True)) for given in (first, second)]
 
 
 @pytest.mark.parametrize("step", [0, 1])
@@ -102,3 +113,9 @@ def test_folders_hold_the_code(journey, name, folder):
     for reference in auto_map.values():
         module, class_name = reference.split(".")
         assert f"class {class_name}(" in (path / f"{module}.py").read_text()
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_the_processor_opens_too(journey, step):
+    _, expected, steps = journey
+    torch.testing.assert_close(steps[step]["pixels"]["pixel_values"], expected["pixels"], rtol=0, atol=0)
