@@ -6,9 +6,12 @@ from transformers import VideoMAEForVideoClassification
 
 from hf_effvid import EffVidVideoProcessor, LiteVideoMAEConfig, LiteVideoMAEForVideoClassification
 from hf_effvid.data.synthetic import make_motion_dataset
+from hf_effvid.models.budget_gauges import BudgetProbe
+from hf_effvid.models.token_budget import BudgetPolicy
 from hf_effvid.training import EffVidTrainer, EffVidTrainingArguments
 from hf_effvid.training.classification import train_classifier
 from hf_effvid.training.lora import add_lora, head_modules, merge_lora
+from hf_effvid.training.model_setup import open_classifier
 from hf_effvid.training.random_budget import RandomBudgetTask
 
 from .small_run import RandomClips, arguments, tiny_model
@@ -133,6 +136,24 @@ def test_a_stock_host_from_videos_to_a_checkpoint_for_every_budget(tmp_path, lor
     with torch.no_grad():
         torch.testing.assert_close(stock.eval()(clips).logits, model.eval()(clips).logits, atol=1e-6, rtol=1e-5)
         assert model(clips, keep_ratio=0.5).realised_keep_ratio.tolist() == [0.5, 0.5]
+
+
+def test_a_budget_policy_does_not_outlive_its_classes(tmp_path):
+    model = tiny_lite(keep_ratio=0.5, id2label={0: "a", 1: "b", 2: "c"}, label2id={"a": 0, "b": 1, "c": 2})
+    model.set_budget_policy(BudgetPolicy(0.2, 0.8), probe=BudgetProbe(16, 3))
+    model.save_pretrained(tmp_path)
+    same = open_classifier(tmp_path, ["a", "b", "c"])
+    assert same.config.budget_policy == model.config.budget_policy
+    assert torch.equal(same.budget_probe.weight, model.budget_probe.weight)
+    # read from a file, they are still no part of what a loss on logits trains
+    assert not any(p.requires_grad for part in (same.selector, same.budget_probe) for p in part.parameters())
+    assert head_modules(same) == ["fc_norm", "classifier"]
+    for names in (["d", "e"], ["c", "b", "a"]):
+        other = open_classifier(tmp_path, names)
+        assert other.config.budget_policy is None and other.budget_probe is None
+        # the selector is no head: it stays
+        for name, value in model.selector.state_dict().items():
+            assert torch.equal(other.selector.state_dict()[name], value)
 
 
 @pytest.mark.parametrize("ratios", [[], [0.0], [0.5, 1.5]])

@@ -80,6 +80,9 @@ def open_classifier(model, class_names, multi_label=False, seed=0, trust_remote_
         # a head of the same size for other classes would otherwise be kept without a word
         set_seed(seed)
         _initialize_head(opened)
+        if getattr(opened.config, "budget_policy", None):
+            # thresholds and probe of LITE++ belong to the old classes
+            opened.set_budget_policy(None)
     return opened
 
 
