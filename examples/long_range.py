@@ -125,7 +125,8 @@ def plot(entries: list[ResultEntry], path: Path) -> None:
         axis.set(title=dataset, xlabel="frames from cue to answer", ylim=(0.35, 1.03), xticks=TEST_DISTANCES)
         axis.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("top-1 (dashed: chance)")
-    figure.axes[0].legend(frameon=False, fontsize=8, loc="lower left")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=len(labels))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=list(RECALL_CLASSES), default=list(RECALL_CLASSES))
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--clips", type=int, default=300, help="test clips per distance")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--results", type=Path, default=Path("model_cards/results/long-range.json"))

@@ -17,7 +17,9 @@ def test_sizes_are_those_of_the_models():
         with torch.device("meta"):
             model = VideoFocalNetForVideoClassification(VideoFocalNetConfig.from_preset(size, num_labels=400))
         assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-        assert count_macs(model, {"pixel_values": torch.empty(1, 8, 3, 224, 224, device="meta")}).gmacs == pytest.approx(gmacs, abs=0.05)
+        assert count_macs(
+            model, {"pixel_values": torch.empty(1, 8, 3, 224, 224, device="meta")}
+        ).gmacs == pytest.approx(gmacs, abs=0.05)
 
 
 def test_base_says_that_the_paper_prints_another_cost_and_the_others_do_not():
