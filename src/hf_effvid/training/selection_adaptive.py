@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from ..compression.budget_calibration import CalibrationError
 from ..models.token_budget import PUBLISHED_EASY_KEEP_RATIOS, BudgetPolicy
 from .budget_calibration import PUBLISHED_EASY_SHARE, calibrate_budget
 from .budget_measuring import budget_costs
@@ -69,7 +68,7 @@ def adaptive_arm(lite, processor, data, keep_ratios, views_shape, **options) -> 
     model.config.scorer = "lite"
     try:
         found = calibrate_budget(model, data, gauge="probe", keep_ratio=CALIBRATED_AT, processor=processor, **options)
-    except CalibrationError as error:
+    except ValueError as error:  # also of the splits: no clips to hold out, no training clips
         raise ArmUnavailable(str(error)) from error
     policy = BudgetPolicy(found.thresholds.low, found.thresholds.high, None, "probe", found.policy.probe_pooling)
     models, gmacs, share = {}, {}, found.thresholds.easy_share

@@ -272,13 +272,7 @@ def without_ties(scores: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
 
 
 def attention_arm(host) -> Arm:
-    """Attention received in the last block: the paper's baseline, which needs the whole pass that it is meant to save.
-
-    Raises:
-        ArmUnavailable: the host does not compute it.
-    """
-    if not hasattr(host, "_received_attention"):
-        raise ArmUnavailable(f"{type(host).__name__} does not give the attention that its tokens receive.")
+    """Attention received in the last block: the paper's baseline, which needs the whole pass that it is meant to save."""
     return ScoreArm(
         "attention", "analysis", host=host, score=lambda batch, draw: _attention_scores(host, batch.pixel_values)
     )

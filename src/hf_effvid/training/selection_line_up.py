@@ -39,8 +39,7 @@ def line_up(host, processor, clips: StudyClips, settings: StudySettings, selecto
         arms += selector_arms(host, selectors)
     elif settings.wants(LITE):
         notes.append("no selector was trained, so that there is no arm 'lite'.")
-    arms += _tried("attention", lambda: attention_arm(host), settings, notes)
-    arms += oracle_arms(host, settings.oracle)
+    arms += [attention_arm(host), *oracle_arms(host, settings.oracle)]
     for name in INPUT_ARMS:
         arms += _tried(name, lambda name=name: input_arm(host, name, settings.keep_ratios), settings, notes)
     return [arm for arm in arms if settings.wants(arm.name)]
