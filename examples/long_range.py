@@ -3,7 +3,7 @@
 # ///
 """How far apart may a cue and its answer be? A stress test of Video-FocalNet's memory on generated clips.
 
-    python examples/long_range.py                                  # 3 seeds of 5 models on 2 tasks, about 12 minutes on two CPU cores
+    python examples/long_range.py                                  # 3 seeds of 5 models on 2 tasks, 23 CPU minutes: about 12 on two cores
     python examples/long_range.py --steps 20 --seeds 0 --tasks match     # does it run
 
 The tasks are those of hf_effvid/data/synthetic_recall.py: `match` (is the answer's bar the cue's?) needs both bars whatever their order,
