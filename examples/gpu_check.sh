@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can say about this package, in one command and less than eleven minutes: the tests that need one, then
+# Everything that only a GPU can say about this package, in one command and less than nine minutes: the tests that need one, then
 # the speed of Video-FocalNet there beside what the machine could do, then that of VideoMAE with fewer tokens. See docs/gpu.md.
 #
 #   bash examples/gpu_check.sh [FOLDER]
@@ -26,7 +26,7 @@ PYTHON_END
 mkdir -p "$OUT"
 failed=0
 # numbers of the kernels first: what follows means nothing without them
-timeout 210 "$PYTHON" -m pytest -m gpu -rs tests/models/test_focal_triton_gpu.py tests/models/test_token_selection_gpu.py \
+timeout 170 "$PYTHON" -m pytest -m gpu -rs tests/models/test_focal_triton_gpu.py tests/models/test_token_selection_gpu.py \
     tests/evaluation/test_benchmark_execution.py \
     2>&1 | tee "$OUT/tests.log"
 [ "${PIPESTATUS[0]}" -eq 0 ] || failed=1
@@ -36,9 +36,9 @@ run_speed() {
     [ "${PIPESTATUS[0]}" -eq 0 ] || failed=1
 }
 : >"$OUT/speed.log"
-run_speed 100 --sizes tiny,base --batch-sizes 1,8 --rounds 10
-run_speed 210 --sizes tiny --batch-sizes 8 --rounds 10 --compile default
-timeout 120 "$PYTHON" examples/bench_token_selection.py --device cuda --batch-sizes 1 32 --dtypes bfloat16 --rounds 10 --check \
+run_speed 90 --sizes tiny,base --batch-sizes 1,8 --rounds 10
+run_speed 170 --sizes tiny --batch-sizes 8 --rounds 10 --compile default
+timeout 90 "$PYTHON" examples/bench_token_selection.py --device cuda --batch-sizes 1 32 --dtypes bfloat16 --rounds 10 --check \
     --results "$OUT/gpu.json" 2>&1 | tee -a "$OUT/speed.log"
 [ "${PIPESTATUS[0]}" -eq 0 ] || failed=1
 

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, VideoMAEForVideoClassification
 
 from hf_effvid.compression import FaithfulnessProtocol, OracleSettings, measure_faithfulness, oracle_importance
-from hf_effvid.compression.select_tokens import select_tokens
+from hf_effvid.compression.host_selection import select_tokens
 from hf_effvid.compression.token_deletion import logits_of_top, with_ties_broken
 from hf_effvid.evaluation.intervals import paired_bootstrap_difference
 from hf_effvid.evaluation.results import Metric, ResultEntry, add_results, current_provenance

@@ -298,7 +298,11 @@ def test_names_that_are_not_utf8_are_json(trained, data, tmp_path):
         (["select", "calibrate", "-m", "m", "-d", ".", "-o", "out", "--gauge", "movinet"], 2, "probe or cascade"),
         (["select", "calibrate", "-m", "m", "-d", ".", "-o", "out", "--results", "r.json"], 2, "needs --evaluate-on"),
         (["select", "calibrate", "-m", "no/such", "-d", ".", "-o", "out"], 1, "'no/such' is neither a folder"),
-        (["select", "study", "-m", "no/such/folder", "-d", "."], 1, "'no/such/folder' is neither a folder nor a Hub id"),
+        (
+            ["select", "study", "-m", "no/such/folder", "-d", "."],
+            1,
+            "'no/such/folder' is neither a folder nor a Hub id",
+        ),
         (["select", "study", "-m", "m", "-d", ".", "--keep-ratios", "half"], 2, "such as 0.5,0.3"),
         (["select", "study", "-m", "m", "-d", ".", "--keep-ratios", "1.5"], 1, "below 1"),
         (["select", "study", "-m", "m", "-d", ".", "--variant", "nonsense"], 1, "variants are"),

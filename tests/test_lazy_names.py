@@ -1,11 +1,21 @@
 import importlib
+import pkgutil
 import subprocess
 import sys
 
 import pytest
 
 
-@pytest.mark.parametrize("package", ["", ".data", ".evaluation", ".export", ".hub"])
+PACKAGES = ["", ".compression", ".data", ".evaluation", ".export", ".hub"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_public_name_is_a_submodule_too(package):
+    module = importlib.import_module(f"hf_effvid{package}")  # the import of that submodule would take the name's place
+    assert not {found.name for found in pkgutil.iter_modules(module.__path__)} & set(module.__all__)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_name_is_there_and_no_other(package):
     module = importlib.import_module(f"hf_effvid{package}")
     for name in module.__all__:

@@ -27,7 +27,7 @@ _PUBLIC_NAMES = {
     "LiteTimesformerConfig": "models.configuration_lite_timesformer",
     "LiteTimesformerModel": "models.modeling_lite_timesformer",
     "LiteTimesformerForVideoClassification": "models.modeling_lite_timesformer",
-    "select_tokens": "compression.select_tokens",
+    "select_tokens": "compression.host_selection",
     "merge_tokens": "models.merging_videomae",
     "motion_vector_tokens": "models.motion_vectors",
     "ActionFormerConfig": "models.configuration_actionformer",

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import VideoMAEForVideoClassification
 
-from hf_effvid.compression.select_tokens import select_tokens
+from hf_effvid.compression.host_selection import select_tokens
 
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from hf_effvid.compression import OracleSettings, oracle_importance
-from hf_effvid.compression.select_tokens import select_tokens
+from hf_effvid.compression.host_selection import select_tokens
 from hf_effvid.training.selector_targets import sharpen, weaken_edges
 from hf_effvid.training.selector_task import SelectorTask, labels_of_model
 

@@ -20,8 +20,8 @@ _PUBLIC_NAMES = {
     "measure_faithfulness": "token_faithfulness",
     "oracle_host": "oracle_hosts",
     "oracle_importance": "token_importance",
-    "UnsupportedHostError": "select_tokens",
-    "select_tokens": "select_tokens",
+    "UnsupportedHostError": "host_selection",
+    "select_tokens": "host_selection",
 }
 
 __all__, __getattr__, __dir__ = lazy_names(__name__, _PUBLIC_NAMES)

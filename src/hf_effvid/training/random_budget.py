@@ -7,7 +7,7 @@ its recipe, which distils from a larger teacher.
 
 import torch
 
-from ..compression.select_tokens import select_tokens
+from ..compression.host_selection import select_tokens
 from ..models.token_budget import check_keep_ratio
 from .tasks import ClassificationTask
 

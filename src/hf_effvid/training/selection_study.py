@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from ..compression import oracle_importance
-from ..compression.select_tokens import select_tokens
+from ..compression.host_selection import select_tokens
 from ..data.loading import load_video_dataset
 from ..evaluation.clips import RowLoader
 from ..evaluation.labels import LabelMap

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, set_seed
 
+from ..compression.host_selection import select_tokens
 from ..compression.oracle_hosts import oracle_host
-from ..compression.select_tokens import select_tokens
 from ..compression.token_faithfulness import (
     REPORT_NAME,
     FaithfulnessProtocol,
