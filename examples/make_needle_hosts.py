@@ -4,7 +4,7 @@
 """Trains the tiny VideoMAE hosts of the needle tasks: examples/checkpoints/needle/{needle,global,conjunction}.
 
     python examples/make_needle_hosts.py                     # the committed hosts, about 3 minutes of one CPU core
-    python examples/make_needle_hosts.py --steps 2 --out /tmp/hosts --tasks global     # does it run
+    python examples/make_needle_hosts.py --steps 2 --out outputs/needle --tasks global     # does it run
 
 The clips are those of hf_effvid/data/synthetic_needle.py: it is known which tokens carry the class, so that an oracle of token importance, and
 a selector that learned from it, can be marked right or wrong. Each host is trained on all tokens of 8192 clips. What then becomes of oracles
