@@ -51,7 +51,8 @@ def _video_focalnet(config, converted: bool) -> list[str]:
     if converted:
         notes.append(
             f"The authors' repository ({_AUTHORS}) states no licence for its code or its weights: ask its authors before you "
-            "pass on weights that were converted from their files."
+            "pass on weights that were converted from their files. Whoever has such a file and the repository's list of labels makes this "
+            "checkpoint with `effvid convert FILE FOLDER --preset tiny|small|base --labels LABELS.csv`."
         )
     return notes
 
