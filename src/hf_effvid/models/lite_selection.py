@@ -219,6 +219,18 @@ class TokenSelectionMixin:
             self.config.auto_map = {auto: f"{module}.{name}" for auto, name in self.auto_classes.items()}
         super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
 
+    def _classified(self, outputs, logits, labels):
+        """Output of a Lite classifier, from that of its base model, the logits (B, K) and labels (or None)."""
+        return TokenSelectionClassifierOutput(
+            loss=self.loss_function(labels, logits, self.config) if labels is not None else None,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            token_scores=outputs.token_scores,
+            kept_indices=outputs.kept_indices,
+            realised_keep_ratio=outputs.realised_keep_ratio,
+        )
+
     def embed_patches(self, pixel_values):
         """Patch embeddings (B, N, D) of clips (B, T, C, H, W), before positions, in the order (t, y, x)."""
         return self._clip_patches(pixel_values).embed()

@@ -30,7 +30,6 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_lite_timesformer import LiteTimesformerConfig
 from .kept_patches import ClipPatches, SelectedTokens, select_and_embed
 from .lite_selection import (
-    TokenSelectionClassifierOutput,
     TokenSelectionMixin,
     TokenSelectionModelOutput,
     keep_all,
@@ -300,16 +299,7 @@ class LiteTimesformerForVideoClassification(TokenBudgetMixin, LiteTimesformerPre
             return_dict=True,
         )
         logits = self.classifier(outputs.last_hidden_state[:, 0])
-        loss = self.loss_function(labels, logits, self.config) if labels is not None else None
-        return TokenSelectionClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            token_scores=outputs.token_scores,
-            kept_indices=outputs.kept_indices,
-            realised_keep_ratio=outputs.realised_keep_ratio,
-        )
+        return self._classified(outputs, logits, labels)
 
 
 __all__ = ["LiteTimesformerForVideoClassification", "LiteTimesformerModel", "LiteTimesformerPreTrainedModel"]

@@ -21,7 +21,6 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_lite_videomae import LiteVideoMAEConfig
 from .kept_patches import ClipPatches, SelectedTokens, select_and_embed
 from .lite_selection import (
-    TokenSelectionClassifierOutput,
     TokenSelectionMixin,
     TokenSelectionModelOutput,
     keep_all,
@@ -205,16 +204,7 @@ class LiteVideoMAEForVideoClassification(TokenBudgetMixin, LiteVideoMAEPreTraine
         else:
             pooled = outputs.last_hidden_state[:, 0]
         logits = self.classifier(pooled)
-        loss = self.loss_function(labels, logits, self.config) if labels is not None else None
-        return TokenSelectionClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            token_scores=outputs.token_scores,
-            kept_indices=outputs.kept_indices,
-            realised_keep_ratio=outputs.realised_keep_ratio,
-        )
+        return self._classified(outputs, logits, labels)
 
 
 __all__ = ["LiteVideoMAEForVideoClassification", "LiteVideoMAEModel", "LiteVideoMAEPreTrainedModel"]

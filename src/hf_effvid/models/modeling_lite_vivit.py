@@ -20,7 +20,6 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_lite_vivit import LiteVivitConfig
 from .kept_patches import ClipPatches, SelectedTokens, select_and_embed
 from .lite_selection import (
-    TokenSelectionClassifierOutput,
     TokenSelectionMixin,
     TokenSelectionModelOutput,
     keep_all,
@@ -230,16 +229,7 @@ class LiteVivitForVideoClassification(TokenBudgetMixin, LiteVivitPreTrainedModel
         kwargs["return_dict"] = True
         outputs = self.vivit(selected=selected, **kwargs)
         logits = self.classifier(outputs.last_hidden_state[:, 0])
-        loss = self.loss_function(labels, logits, self.config) if labels is not None else None
-        return TokenSelectionClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            token_scores=outputs.token_scores,
-            kept_indices=outputs.kept_indices,
-            realised_keep_ratio=outputs.realised_keep_ratio,
-        )
+        return self._classified(outputs, logits, labels)
 
 
 __all__ = ["LiteVivitForVideoClassification", "LiteVivitModel", "LiteVivitPreTrainedModel"]

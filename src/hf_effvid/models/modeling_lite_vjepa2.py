@@ -23,7 +23,6 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_lite_vjepa2 import LiteVJEPA2Config
 from .kept_patches import ClipPatches, SelectedTokens, select_and_embed
 from .lite_selection import (
-    TokenSelectionClassifierOutput,
     TokenSelectionMixin,
     TokenSelectionModelOutput,
     keep_all,
@@ -207,16 +206,7 @@ class LiteVJEPA2ForVideoClassification(TokenBudgetMixin, LiteVJEPA2PreTrainedMod
         kwargs["return_dict"] = True
         outputs = self.vjepa2(selected=selected, **kwargs)
         logits = self.classifier(self.pooler(outputs.last_hidden_state))
-        loss = self.loss_function(labels, logits, self.config) if labels is not None else None
-        return TokenSelectionClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            token_scores=outputs.token_scores,
-            kept_indices=outputs.kept_indices,
-            realised_keep_ratio=outputs.realised_keep_ratio,
-        )
+        return self._classified(outputs, logits, labels)
 
 
 __all__ = ["LiteVJEPA2ForVideoClassification", "LiteVJEPA2Model", "LiteVJEPA2PreTrainedModel"]
