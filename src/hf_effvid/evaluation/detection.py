@@ -19,7 +19,7 @@ ACTIVITYNET_TIOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 THUMOS_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
 _MAX_TIOUS = 62  # thresholds are bits of a 64-bit number
 # every resample sorts nothing anew, yet runs through all predictions; 200 give the ends to about a tenth of the width
-_RESAMPLES = 200
+NUM_RESAMPLES = 200
 
 
 def evaluate_detector(
@@ -110,8 +110,16 @@ class DetectionReport:
         """Mean over thresholds."""
         return float(self.mAP.mean())
 
-    def interval(self, num_resamples: int = _RESAMPLES, seed: int = 0) -> tuple[float, float]:
+    def interval(self, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> tuple[float, float]:
         """Bootstrap 95 % interval of `average_mAP` over the videos of the ground truth."""
+        num_videos = self.data.num_ground_truth_videos
+        return bootstrap_interval(self.average_mAP_of(), num_videos, seed=seed, num_resamples=num_resamples)
+
+    def average_mAP_of(self):  # noqa: N802
+        """A function of videos, drawn with replacement (indices into those of the ground truth): `average_mAP` on them.
+
+        Classes without an annotation among them are left out; NaN when no class is left.
+        """
         hits, data = self.matches.true_positives(), self.data
         classes = [(hits[rows], data.predictions.video[self.matches.order[rows]], data.truth.video[data.truth.label == number])
                    for number, (_, rows, _) in enumerate(self.classes(all_labels=True))]  # fmt: skip
@@ -127,7 +135,7 @@ class DetectionReport:
             ]
             return float(np.mean(values)) if values else float("nan")
 
-        return bootstrap_interval(statistic, data.num_ground_truth_videos, seed=seed, num_resamples=num_resamples)
+        return statistic
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""
@@ -159,7 +167,7 @@ class DetectionReport:
             lines.append(f"  left out: {data.num_unknown} predictions of classes that no annotation has")
         return "\n".join(lines)
 
-    def to_result_entry(self, num_resamples: int = _RESAMPLES) -> ResultEntry:
+    def to_result_entry(self, num_resamples: int = NUM_RESAMPLES) -> ResultEntry:
         """The entry for a results file: average mAP with its interval, and mAP at every threshold."""
         n = self.data.num_ground_truth_videos
         method = f"bootstrap over videos 95%, {num_resamples} resamples"
