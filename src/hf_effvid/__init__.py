@@ -44,6 +44,7 @@ _PUBLIC_NAMES = {
     "VideoError": "models.video_reader",
     "load_video_dataset": "data.loading",
     "check_dataset": "data.doctor",
+    "make_action_streams": "data.synthetic_streams",
     "make_motion_dataset": "data.synthetic",
     "train_classifier": "training.classification",
     "train_token_selector": "training.token_selector",

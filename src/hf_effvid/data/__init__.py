@@ -25,7 +25,9 @@ _PUBLIC_NAMES = {
     "labels_forbid_flips": "label_directions",
     "load_detection_annotations": "detection_annotations",
     "load_video_dataset": "loading",
+    "make_action_streams": "synthetic_streams",
     "make_motion_dataset": "synthetic",
+    "tiny_action_streams": "synthetic_streams",
     "tiny_motion_dataset": "synthetic",
 }
 

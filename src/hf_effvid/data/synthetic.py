@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -25,36 +26,36 @@ from tqdm.auto import tqdm
 
 
 @dataclass(frozen=True)
-class _Motion:
-    """Which part of the state a class turns, which way, and how many turns of its circle a clip makes."""
+class Motion:
+    """Which part of the state a class turns, which way, and how many turns of its circle a clip makes (least and most)."""
 
     part: str
     sign: int
     turns: tuple[float, float]
 
 
-_MOTIONS = {
-    "moves_left": _Motion("x", -1, (0.5, 0.75)),
-    "moves_right": _Motion("x", +1, (0.5, 0.75)),
-    "turns_clockwise": _Motion("angle", +1, (0.5, 0.8)),
-    "turns_counter_clockwise": _Motion("angle", -1, (0.5, 0.8)),
-    "grows": _Motion("size", +1, (0.7, 1.1)),
-    "shrinks": _Motion("size", -1, (0.7, 1.1)),
-    "red_then_green_then_blue": _Motion("color", +1, (1.2, 1.8)),
-    "blue_then_green_then_red": _Motion("color", -1, (1.2, 1.8)),
-    "moves_up": _Motion("y", -1, (0.5, 0.75)),
-    "moves_down": _Motion("y", +1, (0.5, 0.75)),
+MOTIONS = {
+    "moves_left": Motion("x", -1, (0.5, 0.75)),
+    "moves_right": Motion("x", +1, (0.5, 0.75)),
+    "turns_clockwise": Motion("angle", +1, (0.5, 0.8)),
+    "turns_counter_clockwise": Motion("angle", -1, (0.5, 0.8)),
+    "grows": Motion("size", +1, (0.7, 1.1)),
+    "shrinks": Motion("size", -1, (0.7, 1.1)),
+    "red_then_green_then_blue": Motion("color", +1, (1.2, 1.8)),
+    "blue_then_green_then_red": Motion("color", -1, (1.2, 1.8)),
+    "moves_up": Motion("y", -1, (0.5, 0.75)),
+    "moves_down": Motion("y", +1, (0.5, 0.75)),
 }
 
-ALL_MOTION_CLASSES = tuple(_MOTIONS)
+ALL_MOTION_CLASSES = tuple(MOTIONS)
 """Every class that can be drawn."""
 
 MOTION_CLASSES = ALL_MOTION_CLASSES[:8]
 """The default classes: direction, rotation, growth and order of events, two classes each."""
 
 REVERSED_CLASS = {
-    name: next(n for n, m in _MOTIONS.items() if m.part == motion.part and m.sign == -motion.sign)
-    for name, motion in _MOTIONS.items()
+    name: next(n for n, m in MOTIONS.items() if m.part == motion.part and m.sign == -motion.sign)
+    for name, motion in MOTIONS.items()
 }
 """Each class and the one that shows the same frames in reversed order."""
 
@@ -163,39 +164,76 @@ def draw_motion_clip(
     Returns:
         uint8 array (num_frames, size, size, 3), RGB.
     """
-    motion = _MOTIONS[name]
+    motion = MOTIONS[name]
     # Every draw is made in every class and in the same order: nothing but the turned part depends on the class.
     phases = dict(zip(("x", "y", "angle", "size", "color"), rng.random(5), strict=True))
     turns = motion.turns[0] + (motion.turns[1] - motion.turns[0]) * rng.random()
-    shape = _SHAPES[rng.integers(len(_SHAPES))]
-    colors = np.clip(_PALETTE + rng.uniform(-25, 25, size=_PALETTE.shape), 0, 255).astype(np.float32)
-    background = _background(rng, size)
+    look = draw_look(rng, size)
     time = np.arange(num_frames, dtype=np.float32) / num_frames
     track = {part: np.full(num_frames, phase, dtype=np.float32) for part, phase in phases.items()}
     track[motion.part] = (track[motion.part] + motion.sign * turns * time) % 1.0
+    return draw_track(look, track, rng, noise)
 
-    cover, mark = _object_cover(shape, track, size)
+
+class ObjectLook(NamedTuple):
+    """What does not change while an object moves.
+
+    Attributes:
+        shape: the outline.
+        colors: float32 (3, 3), the ring of its colours.
+        background: float32 (1, size, size, 3), the picture behind it.
+    """
+
+    shape: str
+    colors: np.ndarray
+    background: np.ndarray
+
+
+def draw_look(rng: np.random.Generator, size: int) -> ObjectLook:
+    """A random object before a random background of `size` x `size` pixels."""
+    shape = _SHAPES[rng.integers(len(_SHAPES))]
+    colors = np.clip(_PALETTE + rng.uniform(-25, 25, size=_PALETTE.shape), 0, 255).astype(np.float32)
+    return ObjectLook(shape, colors, _background(rng, size))
+
+
+def draw_track(
+    look: ObjectLook, track: Mapping[str, np.ndarray], rng: np.random.Generator, noise: float
+) -> np.ndarray:
+    """Draw an object along a track.
+
+    Args:
+        look: the object.
+        track: float32 (T,) in [0, 1) for each of the parts "x", "y", "angle", "size" and "color".
+        rng: where the noise comes from.
+        noise: its standard deviation in each frame, on the scale 0-255.
+
+    Returns:
+        uint8 array (T, size, size, 3), RGB.
+    """
+    colors = look.colors
+    cover, mark = _object_cover(look.shape, track, look.background.shape[1])
     color = colors[np.minimum((track["color"] * len(colors)).astype(int), len(colors) - 1)][:, None, None, :]
     color = color + mark * (_MARK - color)
-    clip = background + cover * (color - background)
+    clip = look.background + cover * (color - look.background)
     clip += noise * rng.standard_normal(clip.shape, dtype=np.float32)
     return np.clip(np.rint(clip), 0, 255).astype(np.uint8)
 
 
-def write_clip(path, frames: np.ndarray, fps: float = 16) -> None:
-    """Encode RGB frames as an mp4 file in which every frame is coded by itself.
+def write_clip(path, frames: np.ndarray, fps: float = 16, gop_size: int = 1) -> None:
+    """Encode RGB frames as an mp4 file in which, by default, every frame is coded by itself.
 
     Args:
         path: the file to write.
         frames: uint8 array (T, H, W, 3); even height and width.
         fps: frames per second.
+        gop_size: a key frame every so many frames.
     """
     codec, options = _codec()
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(60_060), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.gop_size = 1
+        stream.gop_size = gop_size
         stream.thread_count = 1
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
@@ -261,7 +299,7 @@ def _split_counts(clips_per_class) -> dict[str, int]:
 
 
 def _check_request(splits, size, num_frames, fps, classes) -> None:
-    unknown = [name for name in classes if name not in _MOTIONS]
+    unknown = [name for name in classes if name not in MOTIONS]
     if unknown:
         raise ValueError(f"unknown motion classes {unknown}; choose from {', '.join(ALL_MOTION_CLASSES)}")
     if len(set(classes)) != len(classes) or not classes:
