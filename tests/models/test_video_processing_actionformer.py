@@ -270,3 +270,26 @@ def test_from_outputs_to_detections_within_a_second():
 
     assert sum(len(one.scores) for one in processor.decode_windows(outputs, windows)) > 350_000
     assert min(seconds() for _ in range(3)) < 1  # of the processor: a busy machine must not fail this
+
+
+def test_candidates_that_reach_too_far_out_of_their_window_can_be_left_to_others():
+    processor = ActionFormerProcessor(
+        feature_stride=1, feature_num_frames=1, feature_fps=1, window_length=10, candidate_threshold=0.0
+    )
+    window = processor.plan_windows([30])[1]  # steps 5 to 14, seconds 5 to 15
+    points = torch.tensor([[0.0, 0, 1e4, 1], [9.0, 0, 1e4, 1]])
+    outputs = SimpleNamespace(
+        logits=torch.zeros(1, 2, 1),
+        offsets=torch.tensor([[[2.0, 1.0], [1.0, 4.0]]]),
+        point_mask=torch.ones(1, 2, dtype=torch.bool),
+        points=points,
+    )
+
+    def found(reach):
+        return processor.decode_windows(outputs, [window], window_reach=reach)[0].segments.tolist()
+
+    assert found(None) == found(3.5) == [[3.5, 6.5], [13.5, 18.5]]
+    assert found(3.4) == found(1.5) == [[3.5, 6.5]]
+    assert found(0.0) == found(1.4) == []
+    with pytest.raises(ValueError, match="window_reach must be None or seconds"):
+        ActionFormerProcessor(window_reach=-1)

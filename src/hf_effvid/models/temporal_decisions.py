@@ -36,6 +36,21 @@ class WindowCandidates(NamedTuple):
     num_classes: int
 
 
+def within_reach(segments, window, reach):
+    """Which segments neither begin nor end more than `reach` seconds outside of their window.
+
+    Args:
+        segments: (N, 2) seconds.
+        window: with its `grid` and `num_steps`; a step stands for half a step on either side of it.
+        reach: seconds.
+
+    Returns:
+        (N,) bool.
+    """
+    first, last = window.grid.to_seconds(-0.5) - reach, window.grid.to_seconds(window.num_steps - 0.5) + reach
+    return (segments[:, 0] >= first) & (segments[:, 1] <= last)
+
+
 def merge_windows(windows, num_videos, **suppression):
     """Suppress what overlapping windows say twice.
 

@@ -24,9 +24,10 @@ VOTE_WEIGHTS = ("score_iou", "score")
 
 # what the reference implementations add to a length, so that two segments without any still have a union
 _LENGTH_EPSILON = 1e-6
+# the score of a candidate that is out
+GONE = float("-inf")
 # pairs of a vote that are held at once
 _MAX_VOTE_PAIRS = 2**22
-_GONE = float("-inf")
 _NOBODY = torch.iinfo(torch.int64).max
 
 
@@ -100,23 +101,40 @@ def nms_1d(
     if method == "none":
         kept, kept_scores = _sort(scores, videos, alive, max_segments)
     else:
-
-        def fall(iou, live):
-            if method == "soft":
-                return iou.square_().neg_().div_(sigma).exp_().mul_(live)
-            return live.masked_fill(iou > iou_threshold, _GONE)
-
+        fall = falling(method, iou_threshold, sigma)
         classes = torch.zeros_like(labels) if class_agnostic else labels
         kept, kept_scores = _suppress(segments, scores, classes, videos, alive, fall, min_score, max_segments)
     kept_segments = segments[kept]
     if class_agnostic and voting_threshold > 0:
         voted = [
-            _vote(kept_segments[videos[kept] == video], segments[videos == video], scores[videos == video],
+            vote(kept_segments[videos[kept] == video], segments[videos == video], scores[videos == video],
                   voting_threshold, voting_weight)
             for video in torch.unique(videos[kept]).tolist()
         ]  # fmt: skip
         kept_segments = torch.cat(voted) if voted else kept_segments
     return NmsResult(kept_segments, kept_scores, labels[kept], videos[kept], kept)
+
+
+def falling(method, iou_threshold, sigma):
+    """What overlapping with a better segment does to scores: `fall(iou, scores) -> scores`, which may write to `iou`."""
+
+    def fall(iou, scores):
+        if method == "soft":
+            return iou.square_().neg_().div_(sigma).exp_().mul_(scores)
+        return scores.masked_fill(iou > iou_threshold, GONE) if method == "hard" else scores
+
+    return fall
+
+
+def iou_with(start, end, length, picked_start, picked_end, picked_length):
+    """IoU of segments with picked ones, shapes that broadcast; `length` is `padded_length(start, end)`."""
+    overlap = torch.minimum(end, picked_end).sub_(torch.maximum(start, picked_start)).clamp_(min=0)
+    return overlap.div_((length + picked_length).sub_(overlap))
+
+
+def padded_length(start, end):
+    """Lengths of segments, never 0."""
+    return end - start + _LENGTH_EPSILON
 
 
 def segment_iou(first, second):
@@ -197,7 +215,7 @@ class _Rows:
         size = torch.bincount(row, minlength=num_rows)
         column = torch.arange(len(row), device=row.device) - (size.cumsum(0) - size)[row]
 
-        self.best = scores.new_full((num_rows,), _GONE)
+        self.best = scores.new_full((num_rows,), GONE)
         self.column, self.pick = torch.zeros_like(size), torch.full_like(size, _NOBODY)
         self.table, self.place = torch.full_like(size, -1), torch.zeros_like(size)
         self.buckets = []
@@ -208,9 +226,9 @@ class _Rows:
             cells, values = (self.place[row[mine]], column[mine]), candidates[mine]
             empty = segments.new_zeros((len(rows), width))
             start, end = (empty.index_put(cells, segments[values, side]) for side in (0, 1))
-            live = empty.fill_(_GONE).index_put(cells, scores[values])
+            live = empty.fill_(GONE).index_put(cells, scores[values])
             given = torch.full_like(live, _NOBODY, dtype=torch.int64).index_put(cells, values)
-            self.buckets.append(_Bucket(start, end, end - start + _LENGTH_EPSILON, live, given))
+            self.buckets.append(_Bucket(start, end, padded_length(start, end), live, given))
             self._note_best(len(self.buckets) - 1, rows, slice(None), live)
 
     def next(self):
@@ -221,7 +239,7 @@ class _Rows:
         highest = best.amax(1, keepdim=True)
         # of equal scores the candidate that was given first
         given = torch.where(best == highest, self.pick.view_as(best), _NOBODY)
-        video = torch.nonzero(highest[:, 0] > _GONE)[:, 0]
+        video = torch.nonzero(highest[:, 0] > GONE)[:, 0]
         return video, video * self.num_classes + given.argmin(1)[video]
 
     def lower(self, row, fall, min_score):
@@ -233,12 +251,10 @@ class _Rows:
                 continue
             place, column = self.place[rows], self.column[rows][:, None]
             start, end, length, live = (values[place] for values in bucket[:4])
-            overlap = torch.minimum(end, end.gather(1, column)).sub_(torch.maximum(start, start.gather(1, column)))
-            overlap.clamp_(min=0)
-            union = (length + length.gather(1, column)).sub_(overlap)
-            lowered = fall(overlap.div_(union), live)
+            picked = (values.gather(1, column) for values in (start, end, length))
+            lowered = fall(iou_with(start, end, length, *picked), live)
             # also what was gone before: minus infinity, or not a number once it was multiplied by 0
-            lowered = torch.where(lowered >= min_score, lowered, _GONE).scatter_(1, column, _GONE)
+            lowered = torch.where(lowered >= min_score, lowered, GONE).scatter_(1, column, GONE)
             bucket.live[place] = lowered
             self._note_best(number, rows, place, lowered)
 
@@ -247,8 +263,8 @@ class _Rows:
         self.pick[rows] = self.buckets[number].given[place].gather(1, self.column[rows][:, None])[:, 0]
 
 
-def _vote(kept, segments, scores, threshold, weight):
-    """Kept segments (K, 2) as weighted means of the candidates that overlap with them."""
+def vote(kept, segments, scores, threshold, weight):
+    """Kept segments (K, 2) as weighted means of the candidates (N, 2), scores (N,), that overlap with them; see `nms_1d`."""
     voted = []
     for part in kept.split(max(1, _MAX_VOTE_PAIRS // max(1, len(segments)))):
         iou = segment_iou(part, segments)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from transformers.image_processing_utils import BatchFeature
 
 from .temporal_candidates import select_candidates
-from .temporal_decisions import SCORE_FUSIONS, WindowCandidates, decide, fuse_video_scores, merge_windows
+from .temporal_decisions import SCORE_FUSIONS, WindowCandidates, decide, fuse_video_scores, merge_windows, within_reach
 from .temporal_nms import METHODS, VOTE_WEIGHTS
 from .time_grid import FeatureWindow, TimeGrid, window_starts
 from .video_processing_effvid import EffVidVideoProcessor, EffVidVideoProcessorKwargs
@@ -26,6 +26,8 @@ class ActionFormerProcessorKwargs(EffVidVideoProcessorKwargs, total=False):
     resize_length: stretch the features of every video to this many steps (ActivityNet); None: take them as they are.
     window_length: steps that the detector sees at once; None: whole videos.
     window_overlap: share of a window that the next one sees again.
+    window_reach: seconds that a candidate may begin before its window, or end after it; None: as far as it likes. What says more is
+        left to the windows that see it.
     pad_length: fill shorter inputs up to this many steps, for models whose results depend on whether there is padding.
     candidate_threshold, candidate_top_k, candidate_per_level, min_steps: which candidates are looked at, see `select_candidates`.
     nms_method, nms_sigma, nms_iou_threshold, min_score, max_segments, class_agnostic, voting_threshold, voting_weight: how those that say the
@@ -40,6 +42,7 @@ class ActionFormerProcessorKwargs(EffVidVideoProcessorKwargs, total=False):
     resize_length: int | None
     window_length: int | None
     window_overlap: int | float | None
+    window_reach: int | float | None
     pad_length: int | None
     candidate_threshold: int | float | None
     candidate_top_k: int | None
@@ -80,6 +83,7 @@ class ActionFormerProcessor(EffVidVideoProcessor):
     resize_length = None
     window_length = None
     window_overlap = 0.5
+    window_reach = None
     pad_length = None
     candidate_threshold = 0.001
     candidate_top_k = 2000
@@ -238,10 +242,11 @@ class ActionFormerProcessor(EffVidVideoProcessor):
             )
             # seconds late in a long video need more digits than single precision has
             segments = window.grid.to_seconds(candidates.segments.double())
-            scores, num_classes = candidates.scores.double(), outputs.logits.shape[-1]
-            found.append(
-                WindowCandidates(window.video, window.first, segments, scores, candidates.labels, num_classes)
-            )
+            scores, labels, num_classes = candidates.scores.double(), candidates.labels, outputs.logits.shape[-1]
+            if recipe["window_reach"] is not None:
+                near = within_reach(segments, window, recipe["window_reach"])
+                segments, scores, labels = segments[near], scores[near], labels[near]
+            found.append(WindowCandidates(window.video, window.first, segments, scores, labels, num_classes))
         return found
 
     def merge_windows(self, candidates, durations=None, num_videos=None, video_scores=None, threshold=None, top_k=None, **overrides):  # fmt: skip
@@ -317,6 +322,8 @@ def check_detection_recipe(recipe):
             raise ValueError(f"{name} must be None or greater than 0, got {recipe[name]!r}.")
     if not 0 <= recipe["window_overlap"] < 1:
         raise ValueError(f"window_overlap must be 0 or more and below 1, got {recipe['window_overlap']!r}.")
+    if recipe["window_reach"] is not None and not recipe["window_reach"] >= 0:
+        raise ValueError(f"window_reach must be None or seconds, 0 or more, got {recipe['window_reach']!r}.")
 
 
 def _stretch(features, length):
