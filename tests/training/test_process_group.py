@@ -1,31 +1,53 @@
-import subprocess
+"""A process of a multi-process run has ended gloo's threads before Python ends."""
+
 import sys
+from pathlib import Path
+
+import pytest
+
+from .test_resume import run_script
 
 
 PROGRAM = """
-import atexit, sys
+import atexit, os, sys
+from pathlib import Path
 from torch import distributed
-from hf_effvid.training.process_group import leave_process_group_at_exit
 
-# handlers run last in, first out: this one looks after the other has run
-atexit.register(lambda: print("still connected:", distributed.is_initialized()))
-if sys.argv[1:]:
-    distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
-    print("connected:", distributed.is_initialized())
-leave_process_group_at_exit()
-leave_process_group_at_exit()
+def report():
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    print("at exit:", distributed.is_initialized(), sorted(name for name in names if "gloo" in name), flush=True)
+
+# handlers run last in, first out: this one looks after all others have run
+atexit.register(report)
+
+from tests.training import small_run
+
+def main():
+    small_run.main()
+    print("before:", distributed.is_initialized(), flush=True)
+
+main()
 """
 
+OPTIONS = {"max_steps": 2, "save_strategy": "no", "load_best_model_at_end": False, "validation": {"num_clips": 5}}
 
-def run(*arguments) -> str:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names of threads are read from /proc")
 
 
-def test_a_process_leaves_its_group_before_python_ends(tmp_path):
-    assert run(tmp_path / "store") == "connected: True\nstill connected: False\n"
+def run(folder: Path, **options) -> list[str]:
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    done = run_script(
+        folder / "run", {**OPTIONS, "eval_strategy": "steps", "eval_steps": 2}, script=program, **options
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [line for line in done.stdout.splitlines() if line.startswith(("before:", "at exit:"))]
 
 
-def test_a_single_process_has_nothing_to_leave():
-    assert run() == "still connected: False\n"
+@pytest.mark.slow
+def test_the_threads_of_a_group_end_before_python_does(tmp_path):
+    assert sorted(run(tmp_path, processes=2)) == ["at exit: False []"] * 2 + ["before: True"] * 2
+
+
+def test_a_single_process_has_nothing_to_leave(tmp_path):
+    assert run(tmp_path) == ["before: False", "at exit: False []"]

@@ -8,7 +8,8 @@ Overridden, and why:
 - `create_optimizer`, `create_scheduler`: the groups of `optim`, the rates of `schedule`;
 - `_get_train_sampler`, `get_eval_dataloader`: the order of `data_order`;
 - `evaluation_loop`: gathers one record per clip, whatever its shape, and drops what several processes saw twice;
-- `get_batch_samples`, `log`: the share of the time spent waiting for clips, and the task's own terms;
+- `get_batch_samples`, `log`: the share of the time spent waiting for clips, what the task wants to know of a whole step, and its own
+  terms;
 - `_save`, `_save_checkpoint`, `_load_from_checkpoint`, `_load_best_model`, `train`: the rules of `checkpointing`.
 """
 
@@ -74,7 +75,7 @@ class EffVidTrainer(Trainer):
         self.wait = WaitClock()
         self.guard = NonFiniteGuard(args.non_finite, args.max_skipped_batches)
         # named on the bare task: FSDP renames and flattens what the optimiser sees later
-        self.parameter_rules = parameter_rules(task, args.layer_decay)
+        self.parameter_rules = parameter_rules(task, args.layer_decay, args.lr_factors)
         callbacks = [TrainerHooks(self), *(kwargs.pop("callbacks", None) or [])]
         if args.early_stopping_patience:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
@@ -82,7 +83,7 @@ class EffVidTrainer(Trainer):
             kwargs[name] = _with_index(kwargs.get(name))
         had_use_cache = hasattr(task.config, "use_cache")
         super().__init__(model=task, args=args, callbacks=callbacks, **kwargs)
-        leave_process_group_at_exit()
+        leave_process_group_at_exit(self)
         if not had_use_cache and hasattr(task.config, "use_cache"):
             # a key for text generation that Trainer writes into every configuration
             del task.config.use_cache
@@ -151,9 +152,9 @@ class EffVidTrainer(Trainer):
         optimizer_cls, kwargs = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(self.args, model)
         standard = isinstance(optimizer_cls, type) and issubclass(optimizer_cls, torch.optim.Optimizer)
         if not standard or {"params", "model", "optimizer_dict"} & set(kwargs):
-            if self.args.layer_decay != 1.0 or self.args.lr_batch_size:
+            if self.args.layer_decay != 1.0 or self.args.lr_batch_size or self.args.lr_factors:
                 raise ValueError(
-                    f"optim={self.args.optim!r} makes its own parameter groups; set layer_decay=1 and lr_batch_size=0."
+                    f"optim={self.args.optim!r} makes its own parameter groups; set layer_decay=1, lr_batch_size=0 and no lr_factors."
                 )
             return super().create_optimizer(model)
         peak = self.args.learning_rate * self.args.learning_rate_scale
@@ -229,7 +230,15 @@ class EffVidTrainer(Trainer):
 
     def get_batch_samples(self, *args, **kwargs):
         with self.wait.waiting():
-            return super().get_batch_samples(*args, **kwargs)
+            batches, num_items = super().get_batch_samples(*args, **kwargs)
+        self.task.prepare_step(batches, self._sum_over_processes, self.accelerator.num_processes)
+        return batches, num_items
+
+    def _sum_over_processes(self, value):
+        if self.accelerator.num_processes == 1:
+            return value
+        total = torch.tensor(float(value), dtype=torch.float64, device=self.args.device)
+        return self.accelerator.reduce(total, reduction="sum").item()
 
     def log(self, logs, *args, **kwargs):
         if "loss" in logs:
