@@ -47,6 +47,7 @@ _PUBLIC_NAMES = {
     "make_action_streams": "data.synthetic_streams",
     "make_motion_dataset": "data.synthetic",
     "train_classifier": "training.classification",
+    "train_detector": "training.detection",
     "train_token_selector": "training.token_selector",
     "calibrate_budget": "training.budget_calibration",
     "evaluate_budget": "training.budget_evaluation",

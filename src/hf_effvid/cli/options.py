@@ -107,3 +107,35 @@ def numbers(text: str, kind: type = int) -> tuple:
     except ValueError:
         example = "1,8" if kind is int else "0.5,0.3"
         raise typer.BadParameter(f"{text!r}: expected numbers, such as {example}") from None
+
+
+def check_task(name: str | None) -> str | None:
+    """One of the tasks that are trained and measured."""
+    if name not in (None, "classification", "detection"):
+        raise typer.BadParameter(f"{name!r} is neither 'classification' nor 'detection'")
+    return name
+
+
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        callback=check_task,
+        help="classification, or detection: which actions, from when to when; DATA is then an annotation file, such as a CSV "
+        "'file,start,end,label'. Default: what a recipe says, else classification.",
+    ),
+]
+Features = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of stored features, see `effvid cache --features`: a detector reads them instead of videos."
+    ),
+]
+
+
+def detection_options(
+    root: Path | None, format: str | None, labels: Path | None, skip_missing: bool = False
+) -> dict[str, Any]:
+    """What `load_detection_annotations` is told."""
+    given = {"root": root, "format": format, "class_names": labels, "missing": "skip" if skip_missing else None}
+    return {name: value for name, value in given.items() if value is not None}

@@ -421,7 +421,14 @@ class ActionFormerForTemporalActionDetection(ActionFormerPreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self, input_features=None, attention_mask=None, pixel_values=None, pixel_mask=None, labels=None, **kwargs
+        self,
+        input_features=None,
+        attention_mask=None,
+        pixel_values=None,
+        pixel_mask=None,
+        labels=None,
+        loss_normalizer=None,
+        **kwargs,
     ):
         """Detects actions.
 
@@ -432,6 +439,8 @@ class ActionFormerForTemporalActionDetection(ActionFormerPreTrainedModel):
             pixel_mask: (B, frames), see there.
             labels: One dict per video: `grid_segments` (M, 2), starts and ends in steps of the feature grid, and `class_labels`
                 (M,). M may be 0.
+            loss_normalizer: Scalar tensor that the losses are divided by, for a batch that is a share of a larger one; default: the
+                running number of positive points, which then takes in those of this batch.
 
         Raises:
             ValueError: The inputs have another shape, or labels do not fit the batch.
@@ -447,7 +456,7 @@ class ActionFormerForTemporalActionDetection(ActionFormerPreTrainedModel):
         points = make_points(outputs.feature_maps[0].shape[1], self.config.regression_ranges, device=logits.device)
         losses = (None, None, None)
         if labels is not None:
-            losses = self._losses(logits.float(), offsets.float(), point_mask, points, labels)
+            losses = self.losses(logits.float(), offsets.float(), point_mask, points, labels, loss_normalizer)
         return ActionFormerDetectionOutput(
             loss=losses[0],
             logits=logits,
@@ -476,14 +485,14 @@ class ActionFormerForTemporalActionDetection(ActionFormerPreTrainedModel):
         ]
         return PointTargets(*(torch.stack(parts) for parts in zip(*per_video, strict=True)))
 
-    def _losses(self, logits, offsets, point_mask, points, labels):
-        """Loss, classification part, regression part."""
+    def losses(self, logits, offsets, point_mask, points, labels, loss_normalizer=None):
+        """Loss, classification part, regression part; see `forward` for what they are made of."""
         if len(labels) != len(logits):
             raise ValueError(f"ActionFormer expects labels for each of {len(logits)} videos, got {len(labels)}.")
         with torch.no_grad():
             targets = self.assign_targets(labels, points)
             positive = targets.positive & point_mask
-            normalizer = self.loss_normalizer(positive.sum())
+            normalizer = self.loss_normalizer(positive.sum()) if loss_normalizer is None else loss_normalizer
             classes = smooth_labels(targets.classes, self.config.label_smoothing)
         classification = (sigmoid_focal_loss(logits, classes) * point_mask[..., None]).sum() / normalizer
         segment_loss = SEGMENT_LOSSES[self.config.regression_loss]

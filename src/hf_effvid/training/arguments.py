@@ -15,7 +15,7 @@ from .schedule import SCHEDULES
 LOSSES = ("auto", "cross_entropy", "focal", "logit_adjusted", "bce", "asymmetric")
 CLASS_WEIGHTS = ("none", "balanced", "effective_number")
 NON_FINITE_POLICIES = ("stop", "skip", "ignore")
-_RATES_OF_SCHEDULE = ("min_learning_rate", "warmup_learning_rate", "warmup_epochs")
+_RATES_OF_SCHEDULE = ("min_learning_rate", "warmup_learning_rate", "warmup_epochs", "schedule_epochs")
 
 
 @dataclass
@@ -60,6 +60,12 @@ class EffVidTrainingArguments(TrainingArguments):
     lr_batch_size: int = 0
     """Total batch that the three rates are meant for: they are multiplied by the run's (clips per step over all devices and accumulated
     batches) over this. 0 takes the rates as they are."""
+
+    lr_factors: dict | None = None
+    """Factors on the learning rate of parts of the model, by a name in their parameters' names, such as `{"backbone": 0.1}`; the innermost
+    counts."""
+    schedule_epochs: float = 0.0
+    """Epochs that `cosine` and `cosine_timm` are drawn over, for runs that end before it does; 0: those of the run."""
 
     # ---- loss and labels --------------------------------------------------------------------------------------------
     loss: str = "auto"
@@ -137,8 +143,11 @@ class EffVidTrainingArguments(TrainingArguments):
             "warmup_learning_rate",
             "warmup_epochs",
             "lr_batch_size",
+            "schedule_epochs",
         ):
             _check_range(name, getattr(self, name), 0, float("inf"))
+        for name, factor in (self.lr_factors or {}).items():
+            _check_range(f"lr_factors.{name}", factor, 0, float("inf"))
         _check_range("num_clips", self.num_clips, 1, float("inf"))
         for ratio in self.random_keep_ratios or ():
             check_keep_ratio("random_keep_ratios", ratio)

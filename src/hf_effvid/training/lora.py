@@ -40,15 +40,16 @@ def head_modules(model):
     return [name for name, child in children if any(parameter.requires_grad for parameter in child.parameters())]
 
 
-def add_lora(model, r, alpha=None, dropout=0.0, targets=None):
-    """Wraps a classifier into a `peft.PeftModel` whose adapters and head are trainable.
+def add_lora(model, r, alpha=None, dropout=0.0, targets=None, trained=None):
+    """Wraps a model into a `peft.PeftModel` whose adapters and head are trainable.
 
     Args:
-        model: the classifier; it is edited in place.
+        model: the classifier or detector; it is edited in place.
         r: rank of the adapters.
         alpha: scale; twice the rank when None.
         dropout: dropout before the adapters.
         targets: see `lora_target_modules`.
+        trained: names of the modules that are trained in full; None: those above the backbone of a classifier.
     """
     try:
         from peft import LoraConfig, get_peft_model
@@ -59,7 +60,7 @@ def add_lora(model, r, alpha=None, dropout=0.0, targets=None):
         lora_alpha=alpha if alpha is not None else 2 * r,
         lora_dropout=dropout,
         target_modules=lora_target_modules(model, targets),
-        modules_to_save=head_modules(model),
+        modules_to_save=head_modules(model) if trained is None else trained,
     )
     return get_peft_model(model, config)
 

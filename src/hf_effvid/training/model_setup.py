@@ -62,7 +62,7 @@ def open_classifier(model, class_names, multi_label=False, seed=0, trust_remote_
             opened = video_from_image_focalnet(name, IMAGE_STARTS[kind], id2label=labels["id2label"], seed=seed)
             _set_labels(opened.config, labels)
             return opened
-        model = _preset(str(model))
+        model = named_preset(str(model))
     if isinstance(model, PreTrainedConfig):
         _set_labels(model, labels)
         return AutoModelForVideoClassification.from_config(model, trust_remote_code=trust_remote_code)
@@ -134,7 +134,14 @@ def _set_labels(config, labels):
         setattr(config, name, value)
 
 
-def _preset(name):
+def named_preset(name):
+    """The configuration that `"<model_type>:<preset>"` names; None for a folder or a Hub id.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if os.path.isdir(name) or ":" not in name:
+        return None
     model_type, _, preset = name.partition(":")
     architecture = find_architecture(model_type)
     if architecture is None or not hasattr(architecture.config, "from_preset"):

@@ -8,7 +8,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 # tables that are looked up or added, not multiplied: decaying them pulls positions together
-_UNDECAYED = re.compile(r"(^|[._])(cls_token|mask_token|pos_embed|position_embeddings?|relative_position_bias_table)$")
+_UNDECAYED = re.compile(
+    r"(^|[._])(cls_token|mask_token|pos_embed|position_embeddings?|relative_position_bias_table|relative_bias)$"
+)
 _WRAPPER_PREFIXES = ("module.", "_fsdp_wrapped_module.", "_orig_mod.")
 
 
@@ -63,13 +65,20 @@ def layer_ids(model):
     return ids, len(blocks) + 2
 
 
-def parameter_rules(task, layer_decay=1.0):
+def parameter_rules(task, layer_decay=1.0, factors=None):
     """Rules for every trainable parameter of a task, by name.
 
     Auxiliaries of the task (what stands outside `task.model`) train at the full learning rate.
 
+    Args:
+        task: the task.
+        layer_decay: factor on the learning rate from one block to the block below it.
+        factors: further factors by part, a name in the dotted names of parameters, of which the innermost counts: with
+            `{"backbone": 0.1, "adapters": 2}` the parameter `backbone.adapters.0.up.weight` has 2.
+
     Raises:
-        ValueError: layer-wise learning rates asked of a model without recognisable blocks.
+        ValueError: layer-wise learning rates asked of a model without recognisable blocks, or a factor of a part that no trained
+            parameter is in.
     """
     ids, num_depths = layer_ids(task.model)
     if layer_decay != 1.0 and num_depths == 2:
@@ -85,8 +94,17 @@ def parameter_rules(task, layer_decay=1.0):
         depth = ids[name.removeprefix("model.")] if name.startswith("model.") else num_depths - 1
         is_vector = parameter.numel() == max(parameter.shape, default=1)
         decays = not (is_vector or name.rpartition(".")[0] in undecayed or _UNDECAYED.search(name))
-        rules[name] = ParameterRule(decays=decays, lr_scale=layer_decay ** (num_depths - 1 - depth))
+        lr_scale = layer_decay ** (num_depths - 1 - depth) * _factor_of(name, factors or {})
+        rules[name] = ParameterRule(decays=decays, lr_scale=lr_scale)
+    unused = [part for part in factors or {} if not any(part in name.split(".") for name in rules)]
+    if unused:
+        raise ValueError(f"lr_factors: no trained parameter is in {', '.join(unused)}.")
     return rules
+
+
+def _factor_of(name, factors):
+    innermost = next((part for part in reversed(name.split(".")) if part in factors), None)
+    return 1.0 if innermost is None else factors[innermost]
 
 
 def parameter_groups(named_parameters, rules, learning_rate, weight_decay):

@@ -7,13 +7,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """Result of `train_classifier`.
+    """Result of `train_classifier` and `train_detector`.
 
     Attributes:
         model_dir: the final self-contained Hub folder.
         best_checkpoint: checkpoint folder of the best evaluation, None without evaluations.
         adapter_dir: the LoRA adapters alone, None without LoRA.
-        metrics: validation metrics of the final model (`loss`, `top1`, ... or `mAP`, `micro_f1`), empty without validation.
+        metrics: validation metrics of the final model (`loss`, `top1`, ...; `mAP`, `micro_f1`; `average_mAP`), empty without
+            validation.
         train_loss: mean training loss over the run.
         steps: optimiser steps taken.
         epochs: passes over the training set.
@@ -25,6 +26,7 @@ class TrainOutcome:
         num_trainable: parameters that were trained.
         skipped: unreadable files that were left out, with the reason.
         held_out: whether the validation clips were split off the training set because there was no validation split.
+        items: what the data sets hold: `clips`, or `windows` of long videos.
         history: log lines of the run.
     """
 
@@ -44,6 +46,7 @@ class TrainOutcome:
     skipped: list
     held_out: bool
     history: list
+    items: str = "clips"
 
     def to_dict(self):
         """Plain values, for JSON."""
@@ -55,15 +58,13 @@ class TrainOutcome:
 
     def summary(self):
         """A few lines for the terminal."""
-        clips = (
-            f"{self.num_train if self.num_train is not None else 'streamed'} clips of {len(self.class_names)} classes"
-        )
+        clips = f"{self.num_train if self.num_train is not None else 'streamed'} {self.items} of {len(self.class_names)} classes"
         lines = [
             f"trained {self.num_trainable:,} of {self.num_parameters:,} parameters on {clips}: "
             f"{self.steps} steps, {self.epochs:.1f} epochs, {self.seconds:.0f} s, mean loss {self.train_loss:.4f}"
         ]
         if self.metrics:
-            split = "clips held out of the training set" if self.held_out else "validation clips"
+            split = f"{self.items} held out of the training set" if self.held_out else f"validation {self.items}"
             shown = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
             lines.append(f"{self.num_validation} {split}: {shown}")
         if self.skipped:

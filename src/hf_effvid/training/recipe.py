@@ -1,4 +1,4 @@
-"""A training recipe as a YAML file: values for `train_classifier`, nothing executable.
+"""A training recipe as a YAML file: values for `train_classifier` or `train_detector`, nothing executable.
 
 extends: published.yaml      # another recipe of the same folder, whose values this one changes; left out: none
 choose: {size: tiny}         # which of the `choices` counts; change it with --set choose.size=base
@@ -21,6 +21,20 @@ selection:                   # arguments of train_token_selector; for `effvid se
 training:                    # fields of EffVidTrainingArguments
   num_train_epochs: 10
 
+And for a temporal action detector:
+
+task: detection
+model:                       # fields of ActionFormerConfig alone
+  model_type: actionformer
+backbone: path/or/hub-id     # the classifier whose trunk it starts from; left out: stored features, or random weights
+processor: {}                # fields of ActionFormerProcessor
+features:                    # of a folder with one file of features per video: stride, num_frames, fps, key, channels_first
+  stride: 4
+windows:                     # fields of WindowSampling
+  min_visible: 0.5
+detection:                   # one_class, train_split, validation_split, tious, operating_points of train_detector
+  train_split: validation
+
 Overrides (`--set`) come last: they win over everything in files.
 """
 
@@ -33,12 +47,20 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from ..auto import register
 from ..data import AugmentationConfig
+from ..data.feature_store import FeatureStore
+from ..data.window_sampling import WindowSampling
+from ..models.video_processing_actionformer import ActionFormerProcessor
 from ..models.video_processing_effvid import EffVidVideoProcessor
 from .arguments import EffVidTrainingArguments
 
 
 _KINDS = {
     "choose": (dict,),
+    "task": (str,),
+    "backbone": (str,),
+    "features": (dict,),
+    "windows": (dict,),
+    "detection": (dict,),
     "model": (str, dict),
     "data": (dict,),
     "processor": (dict,),
@@ -51,6 +73,9 @@ _KINDS = {
 _WORDS = {str: "a word", dict: "`key: value` lines", float: "a number", int: "a whole number"}
 # A recipe may come from a stranger: which files a list may name is not among what it can say.
 _DATA_OPTIONS = ("format", "missing")
+_FEATURE_OPTIONS = ("stride", "num_frames", "fps", "key", "channels_first")
+_DETECTION_OPTIONS = ("one_class", "train_split", "validation_split", "tious", "operating_points")
+_TASKS = ("classification", "detection")
 _SELECTION_OPTIONS = (
     "keep_ratio",
     "oracle_block",
@@ -79,6 +104,11 @@ class TrainRecipe:
     selection: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
     choose: dict = field(default_factory=dict)
+    task: str = "classification"
+    backbone: str | None = None
+    features: dict = field(default_factory=dict)
+    windows: dict = field(default_factory=dict)
+    detection: dict = field(default_factory=dict)
 
     def build_model_source(self) -> str | PreTrainedConfig:
         """The folder, id or preset, or a configuration made of the fields of `model`."""
@@ -96,6 +126,29 @@ class TrainRecipe:
         known = _fields_of_config(model_type)
         _refuse_unknown("model", values, known)
         return AutoConfig.for_model(model_type, **values)
+
+    def detector_fields(self) -> dict:
+        """The fields of `ActionFormerConfig` in the `model` section; none where it is a folder, an id or left out."""
+        if not isinstance(self.model, dict):
+            return {}
+        values = dict(self.model)
+        if values.pop("model_type", "actionformer") != "actionformer":
+            raise RecipeFileError(
+                f"model: a detector is an actionformer, found model_type {self.model['model_type']!r}."
+            )
+        register()
+        _refuse_unknown("model", values, _fields_of_config("actionformer"))
+        return values
+
+    def detector_processor_fields(self) -> dict:
+        """The fields of `ActionFormerProcessor` in the `processor` section."""
+        _refuse_unknown("processor", self.processor or {}, ActionFormerProcessor.valid_kwargs.__annotations__)
+        return dict(self.processor or {})
+
+    def open_features(self, folder) -> FeatureStore:
+        """The stored features of a folder; one that was written by `effvid cache --features` says itself what they are."""
+        known = (Path(folder) / "index.json").is_file()
+        return FeatureStore.open(folder, **({} if known else self.features))
 
     def build_processor(self) -> EffVidVideoProcessor | None:
         """The processor of the `processor` section, or None when there is no such section."""
@@ -137,6 +190,15 @@ def load_recipe(path=None, overrides=()) -> TrainRecipe:
     _refuse_wrong_kinds(recipe)
     recipe.data = recipe.data or {}
     _refuse_unknown("data", recipe.data, _DATA_OPTIONS)
+    if recipe.task not in _TASKS:
+        raise RecipeFileError(f"task: expected one of {', '.join(_TASKS)}, found {recipe.task!r}.")
+    for section, known in (
+        ("features", _FEATURE_OPTIONS),
+        ("windows", [f.name for f in fields(WindowSampling)]),
+        ("detection", _DETECTION_OPTIONS),
+    ):
+        setattr(recipe, section, getattr(recipe, section) or {})
+        _refuse_unknown(section, getattr(recipe, section), known)
     recipe.selection = recipe.selection or {}
     _refuse_unknown("selection", recipe.selection, _SELECTION_OPTIONS)
     recipe.training = {name: _as_meant(name, value) for name, value in (recipe.training or {}).items()}

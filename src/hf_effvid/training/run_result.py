@@ -4,7 +4,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from ..data import ClipDataset
 from ..host_loading import save_head
 from .data_order import EpochIndexedDataset
 from .lora import is_lora, merge_lora
@@ -15,14 +14,17 @@ from .outcome import TrainOutcome
 MODEL_FOLDER, ADAPTER_FOLDER, OUTCOME_NAME = "model", "adapter", "training.json"
 
 
-def run_and_save(trainer, resume_from, names, held_out):
+def run_and_save(trainer, resume_from, names, held_out, items="clips", keep_adapter=True, before_saving=None):
     """Trains, evaluates what came out, saves it and writes the record of the run.
 
     Args:
-        trainer: an `EffVidTrainer` over clip data sets.
+        trainer: an `EffVidTrainer`.
         resume_from: checkpoint folder to continue from, or None.
         names: classes in the order of the labels.
         held_out: whether the validation clips were split off the training set.
+        items: what the data sets hold, for the summary.
+        keep_adapter: with LoRA, also write the adapters alone.
+        before_saving: called between the last evaluation and the saving of the model.
 
     Returns:
         a `TrainOutcome`.
@@ -34,7 +36,9 @@ def run_and_save(trainer, resume_from, names, held_out):
     result = trainer.train(resume_from_checkpoint=resume_from)
     seconds = time.monotonic() - started
     metrics = _plain_metrics(trainer.evaluate()) if validation is not None else {}
-    model_dir, adapter_dir = _save(trainer)
+    if before_saving is not None:
+        before_saving()
+    model_dir, adapter_dir = _save(trainer, keep_adapter)
     outcome = TrainOutcome(
         model_dir=str(model_dir),
         best_checkpoint=trainer.state.best_model_checkpoint,
@@ -45,12 +49,13 @@ def run_and_save(trainer, resume_from, names, held_out):
         epochs=float(trainer.state.epoch or 0.0),
         seconds=seconds,
         class_names=names,
-        num_train=len(train) if isinstance(train, ClipDataset) else None,
-        num_validation=len(validation) if isinstance(validation, ClipDataset) else 0,
+        num_train=len(train) if hasattr(train, "__len__") else None,
+        num_validation=len(validation) if hasattr(validation, "__len__") else 0,
         num_parameters=num_parameters,
         num_trainable=num_trainable,
         skipped=_skipped(train, validation),
         held_out=held_out,
+        items=items,
         history=trainer.state.log_history,
     )
     if trainer.is_world_process_zero():
@@ -58,7 +63,7 @@ def run_and_save(trainer, resume_from, names, held_out):
     return outcome
 
 
-def _save(trainer):
+def _save(trainer, keep_adapter):
     """Writes the final Hub folder, and with LoRA the adapters alone beside it."""
     root, processor = Path(trainer.args.output_dir), trainer.processing_class
     model_dir, adapter_dir = root / MODEL_FOLDER, None
@@ -67,15 +72,14 @@ def _save(trainer):
         trainer.save_model(str(model_dir))
         return model_dir, adapter_dir
     model = trainer.task.model
-    if is_lora(model):
+    if is_lora(model) and keep_adapter:
         adapter_dir = root / ADAPTER_FOLDER
     if trainer.args.should_save:
         if adapter_dir is not None:
             model.save_pretrained(str(adapter_dir))
             processor.save_pretrained(str(adapter_dir))
             save_head(model.config, adapter_dir)
-            model = merge_lora(model)
-        save_classifier(model, processor, str(model_dir))
+        save_classifier(merge_lora(model), processor, str(model_dir))
     trainer.accelerator.wait_for_everyone()
     return model_dir, adapter_dir
 
@@ -91,4 +95,4 @@ def _unwrapped(dataset):
 
 
 def _skipped(*datasets):
-    return [asdict(clip) for dataset in datasets if isinstance(dataset, ClipDataset) for clip in dataset.skipped]
+    return [asdict(clip) for dataset in datasets for clip in getattr(dataset, "skipped", ())]

@@ -48,11 +48,13 @@ def make_schedule(optimizer, args, num_steps):
     Args:
         optimizer: its groups may have rates of their own (`layer_decay`), to which everything is in proportion.
         args: `EffVidTrainingArguments`.
-        num_steps: optimiser steps of the run.
+        num_steps: optimiser steps of the run; the cosine may be drawn over more, `args.schedule_epochs`.
     """
     warmup_steps = args.get_warmup_steps(num_steps)
     if args.warmup_epochs:
         warmup_steps = round(num_steps * args.warmup_epochs / args.num_train_epochs)
+    if args.schedule_epochs:
+        num_steps = round(num_steps * args.schedule_epochs / args.num_train_epochs)
     rates = {
         "schedule": args.lr_schedule,
         "peak": args.learning_rate,

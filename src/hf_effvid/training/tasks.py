@@ -65,6 +65,15 @@ class Task(nn.Module):
             keep_frozen_parts_in_eval(self)
         return self
 
+    def prepare_step(self, batches, sum_over_processes, num_processes):
+        """Called with the batches of every optimiser step before the first of them is seen, for what they have to know of each other.
+
+        Args:
+            batches: dictionaries of this process, which may be added to.
+            sum_over_processes: a number -> its sum over all processes; called on all of them alike.
+            num_processes: how many there are.
+        """
+
     def forward(self, batch):
         """One batch -> dictionary with a scalar `loss` and whatever `records` needs."""
         raise NotImplementedError
