@@ -134,17 +134,20 @@ def decide(detections, duration=None, threshold=None, min_duration=0.0, top_k=No
     segments, scores, labels = (detections[name] for name in ("segments", "scores", "labels"))
     segments = segments.clamp(min=0, max=duration)
     keep = segments[:, 1] - segments[:, 0] >= min_duration
-    if isinstance(threshold, Mapping):
-        default = threshold.get(None, 0.0)
-        least = [threshold.get(label, default) for label in labels.tolist()]
-        keep &= scores >= torch.tensor(least, dtype=scores.dtype, device=scores.device)
-    elif threshold is not None:
-        keep &= scores >= threshold
+    keep &= scores >= lowest_scores(labels, scores, threshold)
     return {
         "segments": segments[keep][:top_k],
         "scores": scores[keep][:top_k],
         "labels": labels[keep][:top_k],
     }
+
+
+def lowest_scores(labels, scores, threshold):
+    """The score that each of these labels (N,) has to reach, (N,) like `scores`; see `decide` for `threshold`."""
+    if not isinstance(threshold, Mapping):
+        return torch.full_like(scores, threshold or 0.0)
+    default = threshold.get(None, 0.0)
+    return scores.new_tensor([threshold.get(label, default) for label in labels.tolist()])
 
 
 def _ordered(detections):
