@@ -36,6 +36,7 @@ _PUBLIC_NAMES = {
     "EffVidVideoProcessor": "models.video_processing_effvid",
     "ActionFormerProcessor": "models.video_processing_actionformer",
     "VideoClassificationPipeline": "pipelines.video_classification",
+    "TemporalActionDetectionPipeline": "models.pipeline_temporal_action_detection",
     "explain": "pipelines.explain_video",
     "read_video": "models.video_reader",
     "probe_video": "models.video_reader",

@@ -11,6 +11,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .models.configuration_actionformer import ActionFormerConfig
 from .models.configuration_lite_timesformer import LiteTimesformerConfig
@@ -28,6 +29,7 @@ from .models.modeling_video_focalnet import (
     VideoFocalNetForVideoClassification,
     VideoFocalNetModel,
 )
+from .models.pipeline_temporal_action_detection import TASK, TemporalActionDetectionPipeline
 from .models.video_processing_actionformer import ActionFormerProcessor
 from .models.video_processing_effvid import EffVidVideoProcessor
 
@@ -101,6 +103,10 @@ def register():
         if architecture.video_processor is not None:
             AutoVideoProcessor.register(architecture.config, architecture.video_processor, exist_ok=True)
             architecture.video_processor.register_for_auto_class()
+    # a folder's own copy of the pipeline, which asks for trust, is for those who have not installed this package
+    ActionFormerConfig.package_has_pipeline = True
+    if TASK not in PIPELINE_REGISTRY.supported_tasks:
+        PIPELINE_REGISTRY.register_pipeline(TASK, TemporalActionDetectionPipeline, pt_model=AutoModel, type="video")
 
 
 def find_architecture(model_type):

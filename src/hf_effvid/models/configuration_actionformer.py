@@ -58,6 +58,14 @@ def _ranges(value):
             raise ValueError(f"expected one (low, high) per level with 0 <= low < high, got {value}")
 
 
+def _thresholds(value):
+    for label, score in (value or {}).items():
+        if not isinstance(label, str) or isinstance(score, bool) or not isinstance(score, (int, float)):
+            raise ValueError(f"expected {{label: score}}, got {label!r}: {score!r}")
+        if not 0.0 <= score <= 1.0:
+            raise ValueError(f"expected scores from 0 to 1, got {label!r}: {score!r}")
+
+
 @strict
 class ActionFormerConfig(PreTrainedConfig):
     """Architecture of an ActionFormer, and how it is trained.
@@ -117,6 +125,8 @@ class ActionFormerConfig(PreTrainedConfig):
         regression_loss_weight: Weight of the regression loss; 0 or less balances both by their values.
         loss_normalizer_init: What the running number of positive points starts from.
         loss_normalizer_momentum: Weight of its past.
+        operating_points: Lowest score per label, by name, at which the pipeline says that an action took place; labels that are not
+            named have none. None: all detections are said.
 
     Example:
         >>> from hf_effvid import ActionFormerConfig, ActionFormerForTemporalActionDetection
@@ -172,6 +182,10 @@ class ActionFormerConfig(PreTrainedConfig):
     regression_loss_weight: float | int = 1.0
     loss_normalizer_init: float | int = validated_field(_positive, default=100.0)
     loss_normalizer_momentum: float | int = validated_field(_rate, default=0.9)
+    operating_points: dict | None = validated_field(_thresholds, default=None)
+
+    # the installed package brings the pipeline itself: a folder's own copy, and the trust that it asks for, are not needed
+    package_has_pipeline = False
 
     # transformers' Trainer would gather them as if they were predictions
     keys_to_ignore_at_inference = (
@@ -190,6 +204,8 @@ class ActionFormerConfig(PreTrainedConfig):
                 self.clip_frames = frames_of(self.backbone_config)
         if self.regression_ranges is None:
             self.regression_ranges = default_regression_ranges(self.num_levels)
+        if self.package_has_pipeline:
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
     @property
@@ -259,6 +275,12 @@ class ActionFormerConfig(PreTrainedConfig):
         if unknown:
             raise ValueError(
                 f"ActionFormerConfig.empty_classes={unknown} do not exist among num_labels={self.num_labels}."
+            )
+        unknown = sorted((self.operating_points or {}).keys() - set(self.id2label.values()))
+        if unknown:
+            raise ValueError(
+                f"ActionFormerConfig.operating_points names {unknown}, which id2label does not: where the labels change, give "
+                "operating_points=None, or those of the new labels."
             )
 
 

@@ -262,6 +262,10 @@ class ActionFormerPreTrainedModel(PreTrainedModel):
         if self._auto_class is not None:
             module = __name__.rsplit(".", 1)[-1]
             self.config.auto_map = {auto: f"{module}.{name}" for auto, name in self.auto_classes.items()}
+        # a pipeline's code is not saved with a model, and a folder that names it without holding it would not open
+        named = [told["impl"].partition(".")[0] for told in getattr(self.config, "custom_pipelines", {}).values()]
+        if not all(os.path.isfile(os.path.join(save_directory, f"{module}.py")) for module in named):
+            del self.config.custom_pipelines
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()

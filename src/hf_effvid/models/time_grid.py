@@ -94,10 +94,19 @@ def window_starts(num_steps, length, overlap=0.5):
     """
     if num_steps < 1:
         raise ValueError(f"a sequence needs at least one step, got {num_steps}.")
-    if length is not None and length < 1 or not 0 <= overlap < 1:
-        raise ValueError(f"expected a length of at least 1 and an overlap in [0, 1), got {length} and {overlap}.")
+    hop = window_hop(num_steps if length is None else length, overlap)
     if length is None or num_steps <= length:
         return [0]
-    hop = max(1, round(length * (1 - overlap)))
     last = num_steps - length
     return [*range(0, last, hop), last]
+
+
+def window_hop(length, overlap=0.5):
+    """Steps from one window of `length` steps to the next, when they share `overlap` of that.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    if length < 1 or not 0 <= overlap < 1:
+        raise ValueError(f"expected a length of at least 1 and an overlap in [0, 1), got {length} and {overlap}.")
+    return max(1, round(length * (1 - overlap)))

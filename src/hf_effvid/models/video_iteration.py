@@ -9,8 +9,12 @@ from .video_selection import check_selection
 from .video_timeline import stream_fps
 
 
-def iterate_frames(opened, limits, deadline, start=None, end=None, target_fps=None, size=None):
+def iterate_frames(opened, limits, deadline, start=None, end=None, target_fps=None, size=None, duration=None):
     """Yield (seconds, (H, W, 3) uint8 array) one by one; the clock of `deadline` starts anew for each.
+
+    Args:
+        opened, limits, deadline, start, end, target_fps, size: As in `read_clip`.
+        duration: Seconds until which the last frame is on display, where that is known; None: as that frame says.
 
     Raises:
         VideoError: also in the middle, if nothing could be read or a limit is reached.
@@ -24,7 +28,7 @@ def iterate_frames(opened, limits, deadline, start=None, end=None, target_fps=No
             frames = _frames_before(video, first.pts, start, base)
             shape, to_rgb = None, RgbConverter()
             timed = _timed(frames, first.pts, base, stream_fps(video.stream) or 25.0)
-            for seconds, frame in _on_the_clock(timed, start or 0.0, end, target_fps):
+            for seconds, frame in on_the_clock(timed, start or 0.0, end, target_fps, duration=duration):
                 pixels = orientation.apply(to_rgb(frame))
                 shape = shape or output_size(pixels.shape[0], pixels.shape[1], size)
                 allocate(0, *shape, 1, opened.name, limits)
@@ -60,8 +64,19 @@ def _timed(frames, origin, base, fps):
         yield seconds, frame
 
 
-def _on_the_clock(timed, start, end, target_fps):
-    """Keep the frames with start <= seconds < end; with `target_fps`, the frame on display at every tick instead."""
+def on_the_clock(timed, start, end, target_fps, lasting=0.0, duration=None):
+    """Keep the frames with start <= seconds < end; with `target_fps`, the frame on display at every tick instead.
+
+    Args:
+        timed: (seconds, frame), in order.
+        start, end: Seconds; None for no end.
+        target_fps: Ticks per second from `start` on, or None.
+        lasting: Seconds that a single frame is on display when it does not say itself.
+        duration: Seconds until which the last frame is on display; None: as it says, or as long as the one before it.
+
+    Yields:
+        (seconds, frame).
+    """
     stop = float("inf") if end is None else end
     if target_fps is None:
         for seconds, frame in timed:
@@ -70,7 +85,7 @@ def _on_the_clock(timed, start, end, target_fps):
             if seconds >= start - 1e-6:
                 yield seconds, frame
         return
-    tick, shown, until = 0, None, 0.0
+    tick, shown, begun, until = 0, None, 0.0, 0.0
     for seconds, frame in timed:
         while shown is not None and start + tick / target_fps < min(seconds, stop) - 1e-6:
             yield start + tick / target_fps, shown
@@ -78,9 +93,10 @@ def _on_the_clock(timed, start, end, target_fps):
         if seconds >= stop - 1e-6:
             return
         # The last frame stays on display for its own duration, or as long as the one before it.
-        lasting = float((getattr(frame, "duration", None) or 0) * (frame.time_base or 0))
-        until = seconds + (lasting or (seconds - until if shown is not None else 0.0))
-        shown = frame
+        own = float((getattr(frame, "duration", None) or 0) * (getattr(frame, "time_base", None) or 0))
+        until = seconds + (own or (seconds - begun if shown is not None else lasting))
+        shown, begun = frame, seconds
+    until = until if duration is None else max(duration, begun + 1e-6)
     while shown is not None and start + tick / target_fps < min(until, stop) - 1e-6:
         yield start + tick / target_fps, shown
         tick += 1

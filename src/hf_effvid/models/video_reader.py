@@ -132,7 +132,7 @@ def read_video(
     else:
         clip = _read_encoded(source, limits, size, selection, isolate, allow_remote, backend)
     return DecodedVideo(
-        frames=_to_frames(clip.pixels),
+        frames=to_frames(clip.pixels),
         timestamps=torch.from_numpy(np.ascontiguousarray(clip.times)),
         indices=list(clip.indices),
         info=clip.info,
@@ -200,18 +200,18 @@ def _iterate(source, start, end, target_fps, size, limits, allow_remote):
     if is_decoder(source) or is_frames(source):
         selection = dict(start=start, end=end, target_fps=target_fps)
         clip = (read_decoder if is_decoder(source) else read_frames)(source, limits, size=size, **selection)
-        yield from zip(clip.times.tolist(), _to_frames(clip.pixels), strict=True)
+        yield from zip(clip.times.tolist(), to_frames(clip.pixels), strict=True)
         return
     opened = open_source(source, limits, allow_remote)
     try:
         deadline = Deadline(limits.timeout, opened.name)
         for seconds, pixels in iterate_frames(opened, limits, deadline, start, end, target_fps, size):
-            yield seconds, _to_frames(pixels)
+            yield seconds, to_frames(pixels)
     finally:
         opened.close()
 
 
-def _to_frames(pixels):
+def to_frames(pixels):
     """Turn an (..., H, W, 3) array into a (..., 3, H, W) tensor in that memory order."""
     if not pixels.flags.writeable:
         pixels = pixels.copy()

@@ -19,15 +19,15 @@ from transformers.utils import logging
 
 from ..host_loading import is_adapter, load_video_classifier
 from ..host_processing import frame_size, frames_per_clip, load_processor, takes_videos
+from ..models.batching import Batcher
 from ..models.clip_sampling import check_count
+from ..models.pipeline_inputs import LIST, SINGLE, FailedItem, iterate, kind_of, map_ahead, name_of, number_of
 from ..models.video_errors import VideoTooShort
 from ..models.video_processing_effvid import ReadOptions, aggregate_views
 from ..models.video_selection import check_selection
-from .batching import Batcher
 from .clips import ClipRecipe, check_timing, read_clips, read_windows
 from .explainer import Explainer
 from .host_inputs import HostInputs, processor_for_size
-from .inputs import LIST, SINGLE, FailedItem, iterate, kind_of, map_ahead, name_of, number_of
 from .position_interpolation import PositionInterpolationError, interpolate_positions, takes_num_frames
 
 
@@ -243,7 +243,7 @@ class VideoClassificationPipeline(Pipeline):
             if item.error is not None:
                 unit.video.error = unit.video.error or item.error
             elif not unit.is_last:
-                logits = torch.stack(item.logits)
+                logits = torch.stack(item.results)
                 predictions = self.postprocess(logits, recipe=unit.video.recipe, **scoring)
                 if explainer is not None:
                     unit.told = {"explanation": self._explain(explainer, unit, logits, scoring)}

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_effvid.pipelines.batching import Batcher
-from hf_effvid.pipelines.inputs import kind_of, map_ahead, name_of, video_of
+from hf_effvid.models.batching import Batcher
+from hf_effvid.models.pipeline_inputs import kind_of, map_ahead, name_of, video_of
 
 
 @settings(max_examples=150, deadline=None)
@@ -40,7 +40,7 @@ def test_order_completeness_and_blame(views, shapes, batch_size, data):
             assert str(item.error) == "bad row"
         else:
             assert item.error is None
-            assert [float(row) for row in item.logits] == [item.owner * 10.0] * views[item.owner]
+            assert [float(row) for row in item.results] == [item.owner * 10.0] * views[item.owner]
 
 
 def test_without_isolation_the_error_is_raised():

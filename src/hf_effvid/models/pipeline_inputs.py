@@ -11,14 +11,18 @@ from transformers.video_utils import is_valid_video
 SINGLE, LIST, STREAM = "single", "list", "stream"
 
 
-def kind_of(inputs):
+def kind_of(inputs, features=False):
     """SINGLE gives one result, LIST a list of results, STREAM (generators, data sets) an iterator over results.
 
     A list of frames is one video, and so is an array with four dimensions; one with five is a list of videos.
+
+    Args:
+        inputs: What the caller passed.
+        features: Whether features (T, C) are meant where an array is given: then one with three dimensions is a list of them.
     """
     if isinstance(inputs, (list, tuple)):
-        return SINGLE if is_valid_video(inputs) else LIST
-    if getattr(inputs, "ndim", None) == 5 or is_array_of_paths(inputs) or is_column(inputs):
+        return SINGLE if not features and is_valid_video(inputs) else LIST
+    if getattr(inputs, "ndim", None) == (3 if features else 5) or is_array_of_paths(inputs) or is_column(inputs):
         return LIST
     if isinstance(inputs, Dataset) or hasattr(inputs, "column_names"):
         return STREAM
@@ -40,9 +44,9 @@ def is_endless(inputs):
     return isinstance(inputs, Iterable) and not isinstance(inputs, Sized) and not hasattr(inputs, "read")
 
 
-def number_of(inputs):
+def number_of(inputs, features=False):
     """How many videos there are, or None for a stream without a length."""
-    if kind_of(inputs) == SINGLE:
+    if kind_of(inputs, features) == SINGLE:
         return 1
     try:
         return len(inputs)
@@ -60,7 +64,7 @@ class FailedItem:
         return f"item {self.index}"
 
 
-def iterate(inputs, video_column):
+def iterate(inputs, video_column, features=False):
     """The videos, one by one and never more than one ahead.
 
     A data set row that cannot be produced becomes a FailedItem; a stream that fails ends with one.
@@ -68,14 +72,15 @@ def iterate(inputs, video_column):
     Args:
         inputs: What the caller passed.
         video_column: The column that holds the video when rows are dicts.
+        features: See `kind_of`.
     """
     if isinstance(inputs, Mapping) and hasattr(inputs, "column_names"):
         raise TypeError(f"Expected one split, got the splits {sorted(map(str, inputs))}: pass one of them.")
     if is_array_of_paths(inputs):
         inputs = inputs.tolist()
-    if kind_of(inputs) == SINGLE:
+    if kind_of(inputs, features) == SINGLE:
         yield inputs
-    elif hasattr(inputs, "__getitem__") and number_of(inputs) is not None:
+    elif hasattr(inputs, "__getitem__") and number_of(inputs, features) is not None:
         for index in range(len(inputs)):
             try:
                 item = inputs[index]
@@ -98,8 +103,9 @@ def iterate(inputs, video_column):
 
 def video_of(item, video_column):
     """The video in a data set row; anything else is the video itself."""
-    is_row = isinstance(item, dict) and not item.keys() & {"bytes", "path"}
-    if not is_row:
+    if not isinstance(item, dict) or item.keys() & {"bytes", "path", "input_features"}:
+        return item
+    if "frames" in item and video_column not in item:
         return item
     if video_column not in item:
         raise KeyError(f"A row has no column {video_column!r}, only {sorted(item)}: pass video_column=...")
