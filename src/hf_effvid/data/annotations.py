@@ -22,8 +22,8 @@ ANNOTATION_EXTENSIONS = (".csv", ".tsv", ".txt", ".list", ".jsonl")
 PATH_COLUMNS = ("file_name", "filename", "file", "path", "filepath", "file_path", "video", "video_path", "clip")
 _LABEL_COLUMNS = ("label", "labels", "class", "classes", "class_name", "category", "action", "target")
 _SPLIT_COLUMNS = ("split", "subset", "partition", "set")
-_START_COLUMNS = ("start", "start_time", "time_start", "t_start")
-_END_COLUMNS = ("end", "end_time", "time_end", "t_end", "stop")
+START_COLUMNS = ("start", "start_time", "time_start", "t_start")
+END_COLUMNS = ("end", "end_time", "time_end", "t_end", "stop")
 _SPLIT_ALIASES = {
     "train": ("train", "training", "trn"),
     "validation": ("validation", "valid", "val", "dev", "validate"),
@@ -330,7 +330,7 @@ def _make_row(record, root, source, label_separator, label_column, path_column, 
     if not isinstance(path, str) or not path.strip():
         raise AnnotationError(source, f"the path {path!r}", "Give every row the path of a video.")
     split_key, start_key, end_key = (
-        _find(record, None, names) for names in (_SPLIT_COLUMNS, _START_COLUMNS, _END_COLUMNS)
+        _find(record, None, names) for names in (_SPLIT_COLUMNS, START_COLUMNS, END_COLUMNS)
     )
     split = str(record[split_key]).strip() if split_key else ""
     used = {path_key, label_key, split_key, start_key, end_key}

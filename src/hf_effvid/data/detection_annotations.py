@@ -22,7 +22,17 @@ from pathlib import Path
 
 from ..label_lists import read_labels
 from .activitynet_annotations import is_activitynet_file
-from .annotations import AnnotationError, canonical_split, check_label, open_list, read_annotations, read_json
+from .annotations import (
+    ANNOTATION_EXTENSIONS,
+    END_COLUMNS,
+    START_COLUMNS,
+    AnnotationError,
+    canonical_split,
+    check_label,
+    open_list,
+    read_annotations,
+    read_json,
+)
 from .detection_tables import read_epic, read_thumos
 from .video_index import VideoIndex
 
@@ -172,6 +182,20 @@ def load_detection_annotations(
     return found if split is None else found.in_split(split)
 
 
+def are_detection_annotations(path: Path) -> bool:
+    """Whether a file or folder is recognised as annotations of actions, which have start and end; a list of videos has not."""
+    if path.is_dir():
+        return any(re.fullmatch(r".+_(val|test)\.txt", file.name) for file in path.iterdir())
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return is_activitynet_file(path)
+    if suffix not in ANNOTATION_EXTENSIONS or suffix in (".txt", ".list"):
+        return False
+    with open_list(path) as handle:
+        names = set(re.findall(r"\w+", handle.readline().lower()))
+    return "start_timestamp" in names or bool(names & set(START_COLUMNS) and names & set(END_COLUMNS))
+
+
 def _recognise(path: Path) -> str:
     if path.is_file():
         if path.suffix.lower() == ".json":
@@ -187,7 +211,7 @@ def _recognise(path: Path) -> str:
                 str(path), "EPIC-Kitchens, which has two tasks", "Say format='epic-verb' or 'epic-noun'."
             )
         return "segments"
-    if any(re.fullmatch(r".+_(val|test)\.txt", file.name) for file in path.iterdir()):
+    if are_detection_annotations(path):
         return "thumos14"
     raise AnnotationError(
         str(path), "a folder of no known format", f"Name the file, or pass `format`: one of {', '.join(FORMATS)}."

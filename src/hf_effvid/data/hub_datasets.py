@@ -1,6 +1,8 @@
 """Data sets that `datasets` itself opens (Hub ids, parquet, webdataset, `save_to_disk`), brought to our two columns."""
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from .annotations import AnnotationError, canonical_split, check_label
@@ -73,6 +75,27 @@ def normalize_columns(
     dataset = _rename(dataset, {video: "video", label: "label"})
     dataset = dataset.cast_column("video", _undecoded())
     return _label_with_names(dataset, class_names, multi_label, label_separator)
+
+
+def named_videos(loaded, video_column: str | None = None) -> Iterator[tuple[str, dict]]:
+    """(name, video that is not decoded) of every row of a data set or of a dict of them, whatever else is in it.
+
+    A video is called as its file is, without folders; one without a file, or with the name of an earlier one, by split and row.
+
+    Raises:
+        AnnotationError: there is no video column.
+    """
+    seen = set()
+    parts = loaded.items() if isinstance(loaded, dict) else [(str(loaded.split or "row"), loaded)]
+    for split, part in parts:
+        part = _undecoded_stream(part) if _is_stream(part) else part
+        column = _column(part, video_column, _VIDEO_NAMES, "video")
+        part = part.select_columns([column]).cast_column(column, _undecoded())
+        for number, row in enumerate(part):
+            name = os.path.basename(row[column].get("path") or "")
+            name = name if name and name not in seen else f"{split}/{number:06d}"
+            seen.add(name)
+            yield name, row[column]
 
 
 def name_splits(loaded, name: str | None, split: str | None = None):
