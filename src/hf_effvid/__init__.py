@@ -53,6 +53,7 @@ _PUBLIC_NAMES = {
     "calibrate_budget": "training.budget_calibration",
     "evaluate_budget": "training.budget_evaluation",
     "evaluate_classifier": "evaluation.classification",
+    "evaluate_detections": "evaluation.detection_run",
     "evaluate_detector": "evaluation.detection",
     "benchmark": "evaluation.benchmark",
     "export_model": "export.exporting",

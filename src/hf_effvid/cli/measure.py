@@ -1,5 +1,6 @@
 """What a model is worth and what it costs."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,27 +10,44 @@ from rich.console import Console
 from .application import app
 from .options import (
     Device,
+    ErrorPictures,
+    Features,
     Format,
     JsonFlag,
     Labels,
     MultiLabel,
+    Predictions,
     Quiet,
     RemoteCode,
     Root,
     SkipMissing,
+    TaskName,
+    Tious,
+    VideoScores,
     check_picture,
+    detection_options,
     list_options,
     numbers,
     print_json,
     show_progress,
+    task_of_checkpoint,
 )
 
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Folder or Hub id of any Hugging Face video classifier.")],
-    data: Annotated[str, typer.Argument(help="Folder of class folders, list file, metadata.csv, or data set id.")],
+    model: Annotated[
+        str, typer.Argument(help="Folder or Hub id of any Hugging Face video classifier, or of a detector.")
+    ],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of class folders, list file, metadata.csv, or data set id; for detection annotations."
+        ),
+    ],
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
+    task: TaskName = None,
+    features: Features = None,
     root: Root = None,
     format: Format = None,
     labels: Labels = None,
@@ -51,40 +69,46 @@ def evaluate(
     confusion: Annotated[
         Path | None, typer.Option(callback=check_picture, help="Draw the confusion matrix (.png, .svg, .pdf).")
     ] = None,
-    predictions: Annotated[
-        Path | None, typer.Option(help="Per-video predictions (.jsonl); makes the run resumable.")
-    ] = None,
+    predictions: Predictions = None,
+    tious: Tious = "0.3,0.4,0.5,0.6,0.7",
+    video_scores: VideoScores = None,
+    errors: ErrorPictures = None,
     trust_remote_code: RemoteCode = False,
     as_json: JsonFlag = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure accuracy with several views per video, with n and Wilson intervals.
+    """Measure accuracy with several views per video, with n and Wilson intervals; or mAP of a detector of actions.
 
     Example: `effvid evaluate run/model my_videos/ --split test --results results.json --confusion confusion.png`
+
+    Example: `effvid evaluate run/model actions.csv --task detection --root my_videos/ --predictions found.json --errors errors/`
     """
     from dataclasses import replace
 
-    from ..data.loading import load_video_dataset
-    from ..evaluation.classification import evaluate_classifier
     from ..evaluation.results import add_results
 
-    report = evaluate_classifier(
-        model,
-        load_video_dataset(data, split=split, **list_options(root, multi_label, format, labels, skip_missing)),
-        num_clips=num_clips,
-        num_crops=num_crops,
-        batch_size=batch_size,
-        max_videos=max_videos,
-        device=device,
-        dataset_name=name,
-        split=split,
-        predictions_file=predictions,
-        frame_order=frame_order,
-        seed=seed,
-        trust_remote_code=trust_remote_code,
-        progress=show_progress(quiet),
-    )
-    report.model_name = model_name or report.model_name
+    shared = {
+        "batch_size": batch_size,
+        "max_videos": max_videos,
+        "device": device,
+        "dataset_name": name,
+        "split": split,
+        "predictions_file": predictions,
+        "seed": seed,
+        "progress": show_progress(quiet),
+    }
+    detection = (task or task_of_checkpoint(model)) == "detection"
+    if (confusion if detection else errors) is not None:
+        raise typer.BadParameter("--confusion is for classifiers, --errors for detectors")
+    if detection:
+        annotations = detection_options(root, format, labels, skip_missing) | {"split": split}
+        report = _detector_report(model, data, annotations, features, tious, video_scores, shared)
+        report.report.model_name = model_name or report.report.model_name
+    else:
+        videos = list_options(root, multi_label, format, labels, skip_missing) | {"split": split}
+        views = {"num_clips": num_clips, "num_crops": num_crops, "frame_order": frame_order}
+        report = _classifier_report(model, data, videos, views | {"trust_remote_code": trust_remote_code} | shared)
+        report.model_name = model_name or report.model_name
     # printed first: whatever cannot be written, the numbers are not lost
     if as_json:
         print_json(report.to_dict())
@@ -94,6 +118,44 @@ def evaluate(
         add_results(results, [replace(report.to_result_entry(), variant=variant)])
     if confusion is not None:
         report.plot_confusion(confusion)
+    if errors is not None:
+        _draw_errors(report.report, errors)
+
+
+def _classifier_report(model, data, videos, options):
+    from ..data.loading import load_video_dataset
+    from ..evaluation.classification import evaluate_classifier
+
+    return evaluate_classifier(model, load_video_dataset(data, **videos), **options)
+
+
+def _detector_report(model, data, annotations, features, tious, video_scores, options):
+    from ..data.detection_annotations import load_detection_annotations
+    from ..data.feature_store import FeatureStore
+    from ..evaluation.detection import ACTIVITYNET_TIOUS
+    from ..evaluation.detection_run import evaluate_detections
+    from ..evaluation.video_scores import read_video_scores
+
+    if features is not None:
+        annotations = {"missing": "keep"} | annotations
+    return evaluate_detections(
+        model,
+        load_detection_annotations(data, **annotations),
+        features=None if features is None else FeatureStore.open(features),
+        tious=ACTIVITYNET_TIOUS if tious == "activitynet" else numbers(tious, float),
+        video_scores=None if video_scores is None else read_video_scores(video_scores),
+        **options,
+    )
+
+
+def _draw_errors(report, folder):
+    from ..evaluation.detection_charts import plot_errors
+    from ..evaluation.detection_errors import analyze_detections
+
+    analysis = analyze_detections(report)
+    print(analysis.to_text(), file=sys.stderr)
+    folder.mkdir(parents=True, exist_ok=True)
+    plot_errors(analysis, folder)
 
 
 @app.command()

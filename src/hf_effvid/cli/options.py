@@ -116,13 +116,22 @@ def check_task(name: str | None) -> str | None:
     return name
 
 
+def task_of_checkpoint(model: str) -> str:
+    """What a folder holds: a detector, or else a classifier; what is no folder is taken for one."""
+    config = Path(model) / "config.json"
+    if not config.is_file():
+        return "classification"
+    is_detector = json.loads(config.read_text(encoding="utf-8")).get("model_type") == "actionformer"
+    return "detection" if is_detector else "classification"
+
+
 TaskName = Annotated[
     str | None,
     typer.Option(
         "--task",
         callback=check_task,
         help="classification, or detection: which actions, from when to when; DATA is then an annotation file, such as a CSV "
-        "'file,start,end,label'. Default: what a recipe says, else classification.",
+        "'file,start,end,label'. Default: what the recipe, or the folder of the model, says; else classification.",
     ),
 ]
 Features = Annotated[
@@ -130,6 +139,19 @@ Features = Annotated[
     typer.Option(
         help="Folder of stored features, see `effvid cache --features`: a detector reads them instead of videos."
     ),
+]
+Predictions = Annotated[
+    Path | None, typer.Option(help="Per-video predictions (.jsonl; detection: .json); makes the run resumable.")
+]
+Tious = Annotated[str, typer.Option(help="Detection: comma-separated overlaps, or activitynet for .5 to .95.")]
+VideoScores = Annotated[
+    Path | None,
+    typer.Option(
+        help="Detection: a classifier's scores of whole videos (JSON), which those of segments are combined with."
+    ),
+]
+ErrorPictures = Annotated[
+    Path | None, typer.Option("--errors", help="Detection: draw kinds of errors to this folder.")
 ]
 
 

@@ -300,12 +300,14 @@ class PixelWindows(DetectionWindows):
 
     def _read(self, number: int, first: int, length: int, fps: float, transform: TrainTransform, seed: int):
         size = transform.decode_size or decoding_size(self.processor.recipe(), multi_view=False)
+        # from one tick earlier: a part begins with the first frame in it, but at its first tick the frame before may still be shown
+        before = min(first, 1)
         decoded = read_video(
             self.videos[number].path,
-            start=first / fps,
+            start=(first - before) / fps,
             target_fps=fps,
-            num_frames=length,
+            num_frames=before + length,
             size=size,
             limits=self.limits,
         )
-        return transform(decoded.frames, seed)
+        return transform(decoded.frames[before:], seed)

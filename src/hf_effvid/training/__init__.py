@@ -6,6 +6,8 @@ from .budget_evaluation import evaluate_budget
 from .budget_measuring import ClipReading
 from .checkpointing import IncompleteCheckpointError, last_complete_checkpoint
 from .classification import train_classifier
+from .detection import train_detector
+from .detection_task import DetectionTask
 from .modulation_log import ModulationLog
 from .nonfinite import NonFiniteError
 from .outcome import TrainOutcome
@@ -19,6 +21,7 @@ __all__ = [
     "BudgetCalibration",
     "ClassificationTask",
     "ClipReading",
+    "DetectionTask",
     "EffVidTrainer",
     "EffVidTrainingArguments",
     "IncompleteCheckpointError",
@@ -32,5 +35,6 @@ __all__ = [
     "evaluate_budget",
     "last_complete_checkpoint",
     "train_classifier",
+    "train_detector",
     "train_token_selector",
 ]
