@@ -13,11 +13,11 @@ from hf_effvid.data.feature_streams import StreamComposition, compose_streams, w
 
 
 def clips(people=4, each=5, steps=8, channels=6, seed=0):
-    """Features of clips, labels, people, splits: the last person is the test split."""
+    """Features of clips, labels, people, splits: the last person is the validation split."""
     generator = np.random.default_rng(seed)
     person = np.repeat(np.arange(people), each)
     labels = [f"c{number % 3}" for number in range(len(person))]
-    splits = ["test" if one == people - 1 else "train" for one in person]
+    splits = ["val" if one == people - 1 else "train" for one in person]
     return generator.normal(size=(len(person), steps, channels)), labels, person, splits
 
 
@@ -80,7 +80,7 @@ def test_written_streams_are_read_as_any_other_data(tmp_path):
     annotations = load_detection_annotations(tmp_path / "annotations.json", missing="keep")
     store = FeatureStore.open(tmp_path)
     assert annotations.class_names == written.class_names == ["c0", "c1", "c2"]
-    assert annotations.splits == ["train", "test"] and len(store) == len(annotations.videos)
+    assert annotations.splits == written.splits == ["train", "validation"] and len(store) == len(annotations.videos)
     streams = {stream.name: stream for stream in compose_streams(*clips(), how)}
     for video in annotations.videos:
         stored, stream = store[video.name], streams[video.name]
@@ -98,7 +98,7 @@ def test_written_streams_are_read_as_any_other_data(tmp_path):
 def test_what_does_not_fit_is_named():
     features, labels, person, splits = clips()
     with pytest.raises(ValueError, match="groups in more than one split, such as '0'"):
-        next(compose_streams(features, labels, person, ["test", *splits[1:]]))
+        next(compose_streams(features, labels, person, ["val", *splits[1:]]))
     with pytest.raises(ValueError, match="one label, group and split per clip"):
         next(compose_streams(features, labels[1:], person, splits))
     with pytest.raises(ValueError, match="finite"):

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .annotations import canonical_split
 from .detection_annotations import ActionSegment, AnnotatedVideo, DetectionAnnotations
 from .feature_store import FeatureStoreWriter, StoredFeatures
 from .randomness import derive_rng
@@ -106,14 +107,14 @@ def compose_streams(
     if not np.isfinite(features).all():
         raise ValueError("features must be finite numbers.")
     labels, groups, splits = columns
-    shared = sorted(group for group in np.unique(groups) if len(set(splits[groups == group])) > 1)
+    shared = sorted(group for group in np.unique(groups).tolist() if len(set(splits[groups == group])) > 1)
     if shared:
         raise ValueError(
-            f"groups in more than one split, such as {str(shared[0])!r}: streams would leak from one to another."
+            f"groups in more than one split, such as {shared[0]!r}: streams would leak from one to another."
         )
     spread = np.diff(features, axis=1).std(axis=(0, 1)) * how.noise
-    for split in dict.fromkeys(splits):
-        for group in sorted(set(groups[splits == split])):
+    for split in dict.fromkeys(splits.tolist()):
+        for group in sorted(set(groups[splits == split].tolist())):
             members = np.flatnonzero(groups == group)
             rng = derive_rng(how.seed, "order", split, group)
             rng.shuffle(members)
@@ -152,7 +153,9 @@ def write_feature_streams(
                 stored = StoredFeatures(torch.from_numpy(stream.features), 1, 1, how.fps, duration)
                 writer.add(stream.name, stored)
             segments = [ActionSegment(label, first / how.fps, stop / how.fps) for label, first, stop in stream.steps]
-            videos.append(AnnotatedVideo(stream.name, stream.name, stream.split, segments, duration, how.fps))
+            videos.append(
+                AnnotatedVideo(stream.name, stream.name, canonical_split(stream.split), segments, duration, how.fps)
+            )
     path = folder / "annotations.json"
     found = DetectionAnnotations(str(path), videos, sorted(set(map(str, labels))))
     path.write_text(json.dumps(found.to_activitynet(), indent=1) + "\n", encoding="utf-8")
