@@ -35,6 +35,17 @@ def truncate(folder):
     path.write_bytes(path.read_bytes()[:-10])
 
 
+def with_pipeline(implementation):
+    entry = {"a-task": {"impl": implementation, "pt": ["AutoModel"]}}
+    return lambda folder: edit_json(folder / "config.json", custom_pipelines=entry)
+
+
+def lost_pipeline(folder):
+    """The file is there, but no file that goes with the model imports it."""
+    with_pipeline("pipeline_x.X")(folder)
+    (folder / "pipeline_x.py").write_text("from .layers import nothing\n\nclass X:\n    pass\n")
+
+
 OFFENCES = {
     "pickle": (lambda f: (f / "pytorch_model.bin").write_bytes(b""), r"pytorch_model\.bin: a pickle"),
     "optimizer": (lambda f: (f / "optimizer.safetensors").write_bytes(b""), "training state"),
@@ -69,7 +80,10 @@ OFFENCES = {
         "looks like an access token",
     ),
     "local path": (lambda f: edit_json(f / "config.json", _name_or_path="/home/me/secret"), "local path"),
-    "custom pipelines": (lambda f: edit_json(f / "config.json", custom_pipelines={}), "custom_pipelines"),
+    "pipeline without code": (with_pipeline("pipeline_x.X"), r"custom_pipelines\.a-task.*pipeline_x\.py is missing"),
+    "pipeline that gets lost": (lost_pipeline, r"custom_pipelines\.a-task.*pipeline_x\.py.*lost when saved again"),
+    "pipeline elsewhere": (with_pipeline("evil/repo--pipeline_x.X"), "another repository"),
+    "pipeline of nothing": (with_pipeline(None), r"custom_pipelines\.a-task.*expected module\.Class"),
     "not finite": (poison, "not finite"),
     "truncated": (truncate, "not a safetensors file"),
 }

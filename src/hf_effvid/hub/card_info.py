@@ -33,18 +33,17 @@ CITATIONS = {
   year      = {2023}
 }""",
     "videomae": _VIDEOMAE,
+    "actionformer": """@inproceedings{zhang2022actionformer,
+  title     = {{ActionFormer}: Localizing Moments of Actions with Transformers},
+  author    = {Zhang, Chen-Lin and Wu, Jianxin and Li, Yin},
+  booktitle = {European Conference on Computer Vision},
+  year      = {2022}
+}""",
     "lite_videomae": f"{_LITE}\n\n{_VIDEOMAE}",
     "lite_vivit": _LITE,
     "lite_vjepa2": _LITE,
     "lite_timesformer": _LITE,
 }
-
-DEFAULT_LIMITATIONS = (
-    "It always answers with one of its classes, also for a video that shows none of them: a score is not a probability that "
-    "the answer is right.",
-    "Accuracy was measured on the data above and nowhere else; other cameras, frame rates, places and people will lower it.",
-)
-DEFAULT_INTENDED_USE = "Classifying short clips that resemble the training data; a starting point for fine-tuning."
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class CardInfo:
         training_command: the command line that trained it.
         training_commit: commit of the code that trained it.
         limitations: known failures, one sentence each; two general ones are always added.
-        intended_use: what it is meant for.
+        intended_use: what it is meant for; default: what models of its task are good for.
         tags: further Hub tags.
         source_url, source_sha256: the file the weights were converted from.
         citation: BibTeX; default: the paper of the architecture.
@@ -83,7 +82,7 @@ class CardInfo:
     training_command: str | None = None
     training_commit: str | None = None
     limitations: tuple[str, ...] = ()
-    intended_use: str = DEFAULT_INTENDED_USE
+    intended_use: str | None = None
     tags: tuple[str, ...] = ()
     source_url: str | None = None
     source_sha256: str | None = None

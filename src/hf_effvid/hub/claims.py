@@ -1,5 +1,6 @@
 """What a checkpoint claims about its accuracy: from its results, or from its card alone."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,8 @@ from .escaping import escape_markdown
 from .result_table import metric_label
 
 
-# one number says whether a checkpoint is the one that was measured: top-1, or mAP where videos have several labels
-CHECKED_METRICS = ("top1", "mAP")
+# one number says whether a checkpoint is the one that was measured: top-1, mAP where videos have several labels, average mAP of detectors
+CHECKED_METRICS = ("top1", "mAP", "average_mAP")
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,12 @@ class Claim:
 
     Attributes:
         dataset, split: what it was measured on.
-        metric: `"top1"` or `"mAP"`.
+        metric: `"top1"`, `"mAP"` or `"average_mAP"`.
         value: a fraction in [0, 1].
         n: number of videos, None where the claim does not say.
         interval: `(low, high)` around the value, None where there is none.
         num_clips, num_crops: the views it was measured with, None where the claim does not say.
+        tious: the overlaps of an average mAP, None where the claim does not say.
     """
 
     dataset: str
@@ -37,6 +39,7 @@ class Claim:
     interval: tuple[float, float] | None = None
     num_clips: int | None = None
     num_crops: int | None = None
+    tious: tuple[float, ...] | None = None
 
     def __str__(self):
         return f"{metric_label(self.metric)} {self.value:.1%} on {self.dataset!r} ({self.split or 'no split named'})"
@@ -54,6 +57,7 @@ def claims_of_results(results: Sequence[ResultEntry]) -> list[Claim]:
             interval=_interval(metric),
             num_clips=entry.protocol.get("num_clips"),
             num_crops=entry.protocol.get("num_crops"),
+            tious=tuple(entry.protocol["tious"]) if "tious" in entry.protocol else None,
         )
         for entry in results
         if not entry.quoted and not entry.variant
@@ -80,6 +84,7 @@ def claims_of_card(text: str) -> list[Claim]:
             split=claim.dataset_split,
             metric=names[claim.metric_name],
             value=float(claim.metric_value),
+            tious=_tious_beside(claim, claimed),
             **_row_facts(rows, claim.dataset_name, claim.dataset_split, claim.metric_name),
         )
         for claim in claimed
@@ -118,6 +123,14 @@ def _interval(metric: Metric) -> tuple[float, float] | None:
     return wilson_interval(round(metric.value * metric.n), metric.n)
 
 
+def _tious_beside(claim, claimed) -> tuple[float, ...] | None:
+    """The overlaps of the single values that stand beside an average mAP."""
+    place = (claim.dataset_name, claim.dataset_split)
+    beside = [one.metric_name for one in claimed if (one.dataset_name, one.dataset_split) == place]
+    found = sorted(float(name.removeprefix("mAP@")) for name in beside if re.fullmatch(r"mAP@[0-9.]+", name))
+    return tuple(found) or None
+
+
 def _row_facts(rows: list[str], dataset: str, split: str | None, metric_name: str) -> dict:
     """n, interval and views of the table's row for a claim; empty where the table has no such row."""
     start = f"| {escape_markdown(dataset)} ({escape_markdown(split)}) | "
@@ -126,7 +139,8 @@ def _row_facts(rows: list[str], dataset: str, split: str | None, metric_name: st
         return {}
     # the first cell may hold anything; the last six are ours
     views, _, _, interval, n, _ = [cell.strip() for cell in row.removesuffix("|").split(" | ")[-6:]]
-    _, num_clips, num_crops = (int(part) if part.isdigit() else None for part in views.split(" x "))
+    parts = [int(part) if part.isdigit() else None for part in views.split(" x ")]
+    _, num_clips, num_crops = parts if len(parts) == 3 else (None, None, None)  # detectors have overlaps there
     ends = [float(end.strip(" %")) / 100 for end in interval.split(" to ")] if " to " in interval else None
     return {
         "n": int(n) if n.isdigit() else None,

@@ -1,4 +1,4 @@
-"""The Python files a checkpoint ships: exactly what its `auto_map` entries need, found as transformers finds them."""
+"""The Python files a checkpoint ships: exactly what its `auto_map` and `custom_pipelines` need, found as transformers finds them."""
 
 import ast
 from pathlib import Path
@@ -11,17 +11,16 @@ def code_files(folder: Path, documents: dict[str, dict]) -> tuple[set[str], list
 
     Args:
         folder: the checkpoint folder.
-        documents: file name -> parsed JSON, for the files that may hold an `auto_map`.
+        documents: file name -> parsed JSON, for the files that may hold an `auto_map` or `custom_pipelines`.
 
     Returns:
         `(names, problems)`: the closure, and what is wrong with it.
     """
     needed, problems = set(), []
     for document_name, document in documents.items():
-        auto_map = document.get("auto_map") if isinstance(document, dict) else None
-        if auto_map is None:
+        if not isinstance(document, dict):
             continue
-        for auto_class, references in auto_map.items():
+        for auto_class, references in (document.get("auto_map") or {}).items():
             # tokenizers store a pair (slow, fast); None stands for an absent half
             for reference in references if isinstance(references, (list, tuple)) else [references]:
                 if reference is not None:
@@ -30,6 +29,18 @@ def code_files(folder: Path, documents: dict[str, dict]) -> tuple[set[str], list
                     problems += [
                         f"{document_name}: auto_map.{auto_class} = {reference!r}: {problem}" for problem in found
                     ]
+    for document_name, document in documents.items():
+        pipelines = document.get("custom_pipelines") if isinstance(document, dict) else None
+        for task, entry in (pipelines or {}).items():
+            reference = entry.get("impl") if isinstance(entry, dict) else None
+            names, found = _closure_of(folder, reference)
+            if not found and not names <= needed:
+                # a model that is saved again copies what its own files import, and nothing else
+                found = [
+                    f"{', '.join(sorted(names - needed))}: nothing in auto_map imports it, it is lost when saved again"
+                ]
+            needed |= names
+            problems += [f"{document_name}: custom_pipelines.{task} = {reference!r}: {problem}" for problem in found]
     return needed, problems
 
 

@@ -56,10 +56,10 @@ def _package_is_absent(request, state):
 
 def _load(request, state):
     import torch
-    from transformers import AutoModelForVideoClassification
+    import transformers
 
     options = {"trust_remote_code": request["trust_remote_code"], "revision": request["revision"]}
-    model, info = AutoModelForVideoClassification.from_pretrained(
+    model, info = getattr(transformers, request["auto_class"]).from_pretrained(
         request["source"], dtype=torch.float32, output_loading_info=True, **options
     )
     state["model"] = model.eval()
@@ -93,10 +93,11 @@ def _logits(request, state):
     from safetensors.torch import load_file
 
     model = state["model"]
-    pixels = load_file(request["pixels"])["pixel_values"]
+    values = load_file(request["reference"])["input"]
     with torch.inference_mode():
-        logits = model(**{model.main_input_name: pixels}).logits
-    return {"logits": logits.tolist()}
+        answer = model(**{request["input_name"] or model.main_input_name: values})
+    rows = torch.cat([getattr(answer, name) for name in request["outputs"]], dim=-1).flatten(0, -2)
+    return {"logits": rows.tolist()}
 
 
 def _processor(request, state):
@@ -105,7 +106,7 @@ def _processor(request, state):
     processor = AutoVideoProcessor.from_pretrained(
         request["source"], trust_remote_code=request["trust_remote_code"], revision=request["revision"]
     )
-    output = processor(request["clips"][0], return_tensors="pt", **_frames(processor, state["model"]))
+    output = processor(request["probes"][0], return_tensors="pt", **_frames(processor, state["model"]))
     # some models take pixels under more than one name
     taken = inspect.signature(state["model"].forward).parameters
     names = [name for name in (state["model"].main_input_name, "pixel_values") if name in output and name in taken]
@@ -113,6 +114,18 @@ def _processor(request, state):
         raise RuntimeError(f"the processor gives {sorted(output)}, the model takes {state['model'].main_input_name!r}")
     state["processor"] = processor
     return {"class": type(processor).__name__, "shape": list(output[names[0]].shape)}
+
+
+def _feature_processor(request, state):
+    import numpy as np
+    from transformers import AutoVideoProcessor
+
+    processor = AutoVideoProcessor.from_pretrained(
+        request["source"], trust_remote_code=request["trust_remote_code"], revision=request["revision"]
+    )
+    output = processor.encode_features([np.load(request["probes"][0])])
+    state["processor"] = processor
+    return {"class": type(processor).__name__, "shape": list(output["input_features"].shape)}
 
 
 def _frames(processor, model) -> dict:
@@ -124,7 +137,7 @@ def _frames(processor, model) -> dict:
     return {"num_frames": frames, "do_sample_frames": True}
 
 
-def _pipeline(request, state):
+def _classify(request, state):
     from transformers import pipeline
 
     classify = pipeline(
@@ -134,19 +147,41 @@ def _pipeline(request, state):
         revision=request["revision"],
     )
     options = {k: v for k, v in _frames(classify.video_processor, classify.model).items() if k == "num_frames"}
-    single = [classify(clip, **options) for clip in request["clips"]]
+    single = [classify(clip, **options) for clip in request["probes"]]
     labels = set(classify.model.config.id2label.values())
     for answers in single:
         if not answers or any(a["label"] not in labels or not 0 <= a["score"] <= 1 for a in answers):
             raise RuntimeError(f"the pipeline answered {answers!r}")
     if classify.image_processor is None:  # the stock pipeline batches only with one
         return {"answers": single, "batched": False}
-    batched = classify(request["clips"], batch_size=2, **options)
+    batched = classify(request["probes"], batch_size=2, **options)
     for one, other in zip(single, batched, strict=True):
         scores = {answer["label"]: answer["score"] for answer in other}
         if any(abs(answer["score"] - scores.get(answer["label"], -1)) > 1e-3 for answer in one):
             raise RuntimeError(f"alone the pipeline answers {one!r}, in a batch {other!r}")
     return {"answers": single, "batched": True}
+
+
+def _detect(request, state):
+    from transformers import pipeline
+
+    detect = pipeline(
+        "temporal-action-detection",
+        model=request["source"],
+        trust_remote_code=request["trust_remote_code"],
+        revision=request["revision"],
+    )
+    options = {"threshold": 0.0, "top_k": request["top_k"], "progress": False, **request["probe_options"]}
+    single = [detect(probe, **options) for probe in request["probes"]]
+    labels = set(detect.model.config.id2label.values())
+    for found in (found for answers in single for found in answers):
+        if found["label"] not in labels or not 0 <= found["score"] <= 1 or not 0 <= found["start"] < found["end"]:
+            raise RuntimeError(f"the pipeline answered {found!r}")
+    for one, other in zip(single, detect(request["probes"], batch_size=2, **options), strict=True):
+        if [found["label"] for found in one] != [found["label"] for found in other]:
+            raise RuntimeError(f"alone the pipeline answers {one[:3]!r}, in a batch {other[:3]!r}")
+    state["model"] = detect.model  # saved again below: a pipeline leaves its traces in the configuration
+    return {"answers": single}
 
 
 def _resave(request, state):
@@ -163,7 +198,9 @@ STEPS = {
     "load_base": _load_base,
     "logits": _logits,
     "processor": _processor,
-    "pipeline": _pipeline,
+    "feature_processor": _feature_processor,
+    "classify": _classify,
+    "detect": _detect,
     "resave": _resave,
 }
 

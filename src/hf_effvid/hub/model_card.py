@@ -9,21 +9,22 @@ from jinja2 import Environment, StrictUndefined
 
 from ..evaluation.results import Cost, ResultEntry
 from .architecture_notes import architecture_notes
-from .card_info import CITATIONS, DEFAULT_LIMITATIONS, CardInfo, check_hub_id
+from .card_info import CITATIONS, CardInfo, check_hub_id
 from .escaping import escape_code, escape_markdown
-from .result_table import cost_facts, evaluation_results, metric_ids, result_notes, result_rows
+from .published_task import NOT_RECORDED, PublishedTask
+from .published_tasks import task_of
+from .result_table import cost_facts, evaluation_results, metric_ids, protocol_header, result_notes, result_rows
 from .selection_section import selection_section
 from .speed_table import SPEED_HEADER, own_costs, speed_notes, speed_rows
 
 
 TEMPLATE = "templates/model_card.md"
 _MAX_CLASSES_LISTED = 60
-NOT_RECORDED = "not recorded"
 
 
-def template_text() -> str:
-    """The template that ships with the package."""
-    return resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
+def template_text(name: str = TEMPLATE) -> str:
+    """The template that ships with the package, or a part of it."""
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def render_model_card(
@@ -63,13 +64,21 @@ def render_model_card(
     info = info or CardInfo()
     results = list(results)
     check_hub_id(repo_id)
-    name = repo_id.rsplit("/", 1)[-1]
+    name, task = repo_id.rsplit("/", 1)[-1], task_of(config)
+    names = {
+        "repo_literal": json.dumps(repo_id),
+        "has_code": has_code,
+        "is_adapter": is_adapter,
+        "trust": ", trust_remote_code=True" if has_code else "",
+        "activation": "sigmoid()" if config.problem_type == "multi_label_classification" else "softmax(-1)",
+    }
     environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     return environment.from_string(template_text()).render(
         front_matter=front_matter(config, info, results, name, is_adapter),
         title=escape_markdown(info.title or name),
-        summary=info.summary or _default_summary(config),
-        facts=_facts(config, info, own_costs(results, name), cost),
+        summary=info.summary or task.summary(config),
+        facts=_facts(config, info, own_costs(results, name), cost, task),
+        protocol_header=protocol_header(task.name),
         result_rows=result_rows(results),
         result_notes=result_notes(results),
         speed_header=SPEED_HEADER,
@@ -77,19 +86,15 @@ def render_model_card(
         speed_notes=speed_notes(results),
         chart=chart,
         selection=selection_section(config, faithfulness, repo_id),
-        repo_literal=json.dumps(repo_id),
-        has_code=has_code,
-        is_adapter=is_adapter,
-        trust=", trust_remote_code=True" if has_code else "",
-        activation="sigmoid()" if config.problem_type == "multi_label_classification" else "softmax(-1)",
-        recipe=_recipe(processor),
+        usage=environment.from_string(template_text(f"templates/{task.usage}")).render(names).strip(),
+        recipe=task.recipe(config, processor),
         architecture=architecture_notes(
             config, converted=bool(info.source_url) or any(entry.quoted for entry in results)
         ),
         training=_training(info),
         classes=_classes(config),
-        limitations=[*info.limitations, *DEFAULT_LIMITATIONS, *_flip_note(processor)],
-        intended_use=info.intended_use,
+        limitations=[*info.limitations, *task.default_limitations, *_flip_note(processor)],
+        intended_use=info.intended_use or task.default_intended_use,
         licence=_licence(info),
         citation=info.citation or CITATIONS.get(config.model_type, ""),
     )
@@ -97,11 +102,11 @@ def render_model_card(
 
 def front_matter(config, info: CardInfo, results: list[ResultEntry], name: str, is_adapter: bool = False) -> str:
     """The YAML block, written by a YAML library: no value can break out of its place."""
-    evaluations = evaluation_results(results)
-    tags = ["hf-effvid", "video-classification", str(config.model_type), *info.tags]
+    evaluations, task = evaluation_results(results), task_of(config)
+    tags = ["hf-effvid", task.name, str(config.model_type), *info.tags]
     data = ModelCardData(
         library_name="peft" if is_adapter else "transformers",
-        pipeline_tag="video-classification",
+        pipeline_tag=task.name,
         license=info.license,
         license_name=info.license_name,
         license_link=info.license_link,
@@ -122,18 +127,13 @@ def _relation(info: CardInfo, is_adapter: bool) -> str | None:
     return info.base_model_relation or ("adapter" if is_adapter else "finetune")
 
 
-def _default_summary(config) -> str:
-    return (
-        f"A {escape_code(config.model_type)} video classifier with {config.num_labels} classes, "
-        "in the format of Hugging Face transformers."
-    )
-
-
-def _facts(config, info: CardInfo, measured: list[Cost], counted: Cost | None) -> list[tuple[str, str]]:
+def _facts(
+    config, info: CardInfo, measured: list[Cost], counted: Cost | None, task: PublishedTask
+) -> list[tuple[str, str]]:
     facts = [
         ("architecture", escape_code(config.model_type)),
         ("classes", str(config.num_labels)),
-        *cost_facts([*measured, *([counted] if counted else [])]),
+        *cost_facts([*measured, *([counted] if counted else [])], task.view_name),
     ]
     if info.base_model:
         facts.append(
@@ -145,42 +145,6 @@ def _facts(config, info: CardInfo, measured: list[Cost], counted: Cost | None) -
         digest = f", sha256 {escape_code(info.source_sha256)}" if info.source_sha256 else ""
         facts.append(("converted from", f"{escape_code(info.source_url)}{digest}"))
     return facts
-
-
-def _recipe(processor) -> str:
-    """The test recipe in a sentence or two."""
-
-    def value(name, default=None):
-        return getattr(processor, name, default)
-
-    if value("sampling") is None:
-        return (
-            f"{escape_code(type(processor).__name__)} of transformers, with its own defaults; no recipe is recorded."
-        )
-    how = {
-        "uniform": "spread evenly over the video",
-        "segment": "one from the middle of each of as many equal segments",
-    }
-    sampling = how.get(value("sampling"), f"consecutive, {value('frame_stride', 1)} frames apart")
-    if value("sampling") == "dense" and value("target_fps"):
-        sampling = f"consecutive, at {value('target_fps')} frames per second"
-    views = f"{value('num_clips', 1)} clips x {value('num_crops', 1)} crops"
-    short = {"repeat_last": "repeats its last frame", "loop": "is looped", "error": "is refused"}
-    return (
-        f"{value('num_frames')} frames, {sampling}; resized to {escape_markdown(_size(value('size')))}"
-        + (f", centre crop {escape_markdown(_size(value('crop_size')))}" if value("do_center_crop") else "")
-        + f". Tested with {views}, combined by {escape_code(value('aggregation'))}."
-        + f" A video that is too short {short.get(value('short_clip_policy'), 'repeats its last frame')}."
-    )
-
-
-def _size(size) -> str:
-    if size is None:
-        return NOT_RECORDED
-    fields = {name: number for name, number in dict(size).items() if number}
-    if set(fields) == {"height", "width"}:
-        return f"{fields['height']} x {fields['width']}"
-    return ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in fields.items())
 
 
 def _flip_note(processor) -> list[str]:

@@ -19,7 +19,35 @@ _METRICS = {
     "top5": ("top-5 accuracy", "accuracy"),
     "mAP": ("mAP", "mean_average_precision"),
     "micro_f1": ("micro F1", "f1"),
+    "average_mAP": ("average mAP", "mean_average_precision"),
 }
+
+
+def _views(protocol) -> str:
+    return " x ".join(str(protocol.get(name, "?")) for name in ("num_frames", "num_clips", "num_crops"))
+
+
+def _overlaps(protocol) -> str:
+    tious = protocol.get("tious")
+    return f"{min(tious):g} to {max(tious):g}" if tious else "?"
+
+
+# task -> (heading of the column that says how it was measured, its cell)
+_PROTOCOLS = {
+    "video-classification": ("frames x clips x crops", _views),
+    "temporal-action-detection": ("overlap (tIoU)", _overlaps),
+}
+
+
+def protocol_header(task: str) -> str:
+    """Heading of the second column of a result table."""
+    return _PROTOCOLS.get(task, _PROTOCOLS["video-classification"])[0]
+
+
+def _metric_type(name: str) -> str:
+    if name.startswith("mAP@"):  # at one overlap
+        return "mean_average_precision"
+    return _METRICS.get(name, (name, name))[1]
 
 
 def metric_label(name: str) -> str:
@@ -63,7 +91,7 @@ def evaluation_results(results: list[ResultEntry]) -> list[EvalResult]:
             dataset_type=entry.dataset_id or _slug(entry.dataset),
             dataset_name=entry.dataset,
             dataset_split=entry.split,
-            metric_type=_METRICS.get(metric.name, (metric.name, metric.name))[1],
+            metric_type=_metric_type(metric.name),
             metric_name=metric_label(metric.name) + (f" ({entry.variant})" if entry.variant else ""),
             metric_value=round(metric.value, 4),
         )
@@ -75,14 +103,15 @@ def evaluation_results(results: list[ResultEntry]) -> list[EvalResult]:
 
 def metric_ids(results: list[ResultEntry]) -> list[str]:
     """The Hub's metric types that occur, each once."""
-    return list(dict.fromkeys(_METRICS.get(m.name, (m.name, m.name))[1] for entry in results for m in entry.metrics))
+    return list(dict.fromkeys(_metric_type(metric.name) for entry in results for metric in entry.metrics))
 
 
-def cost_facts(costs: Sequence[Cost]) -> list[tuple[str, str]]:
+def cost_facts(costs: Sequence[Cost], view: str = "view") -> list[tuple[str, str]]:
     """Parameters, GMACs, latency and memory for the card's fact table; `not measured` where there is no number.
 
     Args:
         costs: of this checkpoint; for each fact the first one that states it counts.
+        view: what their GMACs are of.
     """
 
     def first(name):
@@ -96,20 +125,22 @@ def cost_facts(costs: Sequence[Cost]) -> list[tuple[str, str]]:
         latency = f"{timed.latency_ms:.3g} ms per batch of {timed.batch_size} ({escape_markdown(timed.hardware)}, {timed.dtype}, {decode})"
     return [
         ("parameters", f"{parameters:,}" if parameters else NOT_MEASURED),
-        ("GMACs per view (multiply-accumulates; papers often say GFLOPs)", f"{gmacs:.4g}" if gmacs else NOT_MEASURED),
+        (
+            f"GMACs per {view} (multiply-accumulates; papers often say GFLOPs)",
+            f"{gmacs:.4g}" if gmacs else NOT_MEASURED,
+        ),
         ("latency", latency),
         ("peak memory", f"{memory:.4g} MB" if memory else NOT_MEASURED),
     ]
 
 
 def _row(entry: ResultEntry, metric: Metric) -> str:
-    protocol = entry.protocol
-    views = " x ".join(str(protocol.get(name, "?")) for name in ("num_frames", "num_clips", "num_crops"))
+    protocol = _PROTOCOLS.get(entry.task, _PROTOCOLS["video-classification"])[1]
     interval = f"{metric.interval[0]:.1%} to {metric.interval[1]:.1%}" if metric.interval else "none"
     variant = f", {escape_markdown(entry.variant)}" if entry.variant else ""
     cells = (
         f"{escape_markdown(entry.dataset)} ({escape_markdown(entry.split)}){variant}",
-        views,
+        protocol(entry.protocol),
         metric_label(metric.name) if metric.name in _METRICS else escape_markdown(metric.name),
         f"{metric.value:.1%}",
         interval,

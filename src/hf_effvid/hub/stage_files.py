@@ -71,7 +71,7 @@ def list_staged_files(folder: str | os.PathLike) -> list[StagedFile]:
     """Checks a checkpoint folder and lists its files, sorted by name.
 
     Checked are: nothing but allowed, plain files, readable by everyone (mode 0644); one configuration with weights; the
-    code that `auto_map` needs, whole and nothing more; safetensors that open and hold finite numbers; JSON that parses;
+    code that `auto_map` and `custom_pipelines` need, whole and nothing more; safetensors that open and hold finite numbers; JSON that parses;
     no tokens, no paths of the publisher's machine.
 
     Args:
@@ -181,8 +181,6 @@ def _json_problems(name: str, document) -> list[str]:
         value = document.get(key)
         if isinstance(value, str) and _LOCAL_PATH.match(value):
             problems.append(f"{name}: {key} is the local path {value!r}, which means nothing to others")
-    if "custom_pipelines" in document:
-        problems.append(f"{name}: custom_pipelines, whose code is not copied when the model is saved again")
     return problems
 
 

@@ -11,12 +11,13 @@ import yaml
 from ..auto import complete_auto_map
 from ..evaluation.cost import model_cost
 from ..evaluation.results import ResultEntry, ResultsFile
-from ..host_loading import is_adapter, load_video_classifier
-from ..host_processing import clip_shape, load_processor, takes_videos
+from ..host_loading import is_adapter
+from ..host_processing import load_processor, takes_videos
 from .adapters import save_adapter
 from .card_check import card_problems
 from .card_info import CardError, CardInfo
 from .model_card import render_model_card
+from .published_tasks import task_of, task_of_checkpoint
 from .reference import reference_logits, reference_path
 from .selection_section import find_selection_report
 from .stage_files import CHART, StageError, file_kind, list_staged_files
@@ -38,14 +39,14 @@ def stage_checkpoint(
 ) -> Path:
     """Writes a checkpoint folder that loads anywhere, with this package or without it.
 
-    The folder holds `config.json` with a complete `auto_map`, safetensors, the processor's files, the code they need
-    and the model card (for a trained token selector also the report of its oracle), all readable (mode 0644), and
+    The folder holds `config.json` with a complete `auto_map` (a detector's also names its pipeline), safetensors, the
+    processor's files, the code they need and the model card (for a trained token selector also the report of its oracle), all readable (mode 0644), and
     nothing else: optimizer states, pickles and stray files of a training folder stay behind. It appears whole or not
     at all. Beside it, as `<folder>.reference.json`, staging leaves the answer of the original model to a fixed input,
     which `verify_checkpoint` compares with.
 
     Args:
-        model_or_path: a video classifier, a PEFT model around one, or a folder or Hub id of either.
+        model_or_path: a video classifier, a PEFT model around one, a temporal action detector, or a folder or Hub id of these.
         folder: where to write.
         processor: the model's video processor; default: the one saved with the checkpoint.
         results: numbers for the card: a `ResultsFile`, a path of one, or a list of `ResultEntry`.
@@ -54,7 +55,7 @@ def stage_checkpoint(
         repo_id: Hub id that the card's examples name; default: the name of the folder.
         chart: PNG of accuracy against time (`effvid bench --chart`), which the card shows.
         overwrite: replace the folder when it already holds a staged checkpoint.
-        reference: record reference logits.
+        reference: record what the model answers to a fixed input.
         trust_remote_code: run model code that comes with the checkpoint; installed architectures never need it.
         max_shard_size: size above which weights are split.
 
@@ -76,8 +77,11 @@ def stage_checkpoint(
     # a neighbour of the target, so that the last step is one rename on the same file system
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        shape = (1, *clip_shape(model.config, processor))
-        logits = reference_logits(model, shape) if reference else None
+        task = task_of(model.config)
+        asked, view = task.reference_input(model.config, processor), task.view(model.config, processor)
+        logits = None
+        if reference:
+            logits = reference_logits(model, asked.shape, input_name=asked.name, outputs=task.outputs)
         if is_adapter(model):
             save_adapter(model, work, info.base_model)
         else:
@@ -92,7 +96,7 @@ def stage_checkpoint(
             repo_id=repo_id or folder.name,
             info=info,
             results=entries,
-            cost=model_cost(model, shape),
+            cost=model_cost(model, view.shape, view.name),
             has_code=any(work.glob("*.py")),
             is_adapter=is_adapter(model),
             chart=CHART if chart is not None else None,
@@ -136,7 +140,7 @@ def load_checkpoint(model_or_path, processor=None, trust_remote_code=False):
     source = model_or_path
     if isinstance(source, (str, os.PathLike)):
         source = os.fspath(source)
-        model = load_video_classifier(source, trust_remote_code)
+        model = task_of_checkpoint(source).load_model(source, trust_remote_code)
     else:
         model = getattr(model_or_path, "_orig_mod", model_or_path)  # torch.compile wraps; the wrapper cannot be saved
         source = getattr(model, "name_or_path", None) or None
@@ -215,7 +219,7 @@ def _card_parts(card) -> tuple[CardInfo, str | None]:
 def _save_model(model, folder: Path, max_shard_size) -> None:
     config = model.config
     complete_auto_map(config)
-    # its code is never copied when a model is saved again, so that every re-published checkpoint would be broken
+    # one that came with a checkpoint is not ours to publish: its code is not copied. A detector of ours names its own again
     if hasattr(config, "custom_pipelines"):
         del config.custom_pipelines
     model.save_pretrained(folder, max_shard_size=max_shard_size)

@@ -10,12 +10,11 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..evaluation.classification import evaluate_classifier
 from ..host_loading import CheckpointNotFound, why_not_found
-from ..host_processing import clip_shape
 from .card_check import card_problems
 from .claims import Claim, claims_of_card, claims_of_results, find_claim
-from .probe_clips import write_probe_clips
+from .published_task import Probes, PublishedTask
+from .published_tasks import task_of, task_of_checkpoint
 from .reference import ReferenceLogits, reference_logits, reference_path, reference_pixels
 from .result_table import metric_label
 from .stage_files import StageError, list_staged_files
@@ -24,6 +23,8 @@ from .staging import load_results
 
 # float32 on two machines, or with two thread counts, differs in the last digits; wrong weights differ in the first
 _RELATIVE_TOLERANCE = 1e-4
+_SECONDS, _SCORE = 1e-2, 1e-3  # how far a detection may lie from the same one elsewhere
+_MAX_ANSWERS = 20  # of a pipeline, per file; where more are compared, the next ones may have changed places
 
 
 @dataclass
@@ -48,8 +49,8 @@ class VerifyReport:
     Attributes:
         source: folder or Hub id.
         checks: in the order in which they ran.
-        measured: claimed and measured accuracy, when videos were given: `metric` (`"top1"` or `"mAP"`), `measured`, `n`,
-            `interval`, `failed`, and `claimed`, `claimed_n`, `claimed_interval` where there is a claim.
+        measured: claimed and measured accuracy, when videos were given: `metric` (`"top1"`, `"mAP"` or `"average_mAP"`),
+            `measured`, `n`, `interval`, `failed`, and `claimed`, `claimed_n`, `claimed_interval` where there is a claim.
     """
 
     source: str
@@ -97,20 +98,22 @@ def verify_checkpoint(
 
     A new interpreter that cannot import hf_effvid loads the model (every weight must fit), its base, the processor and the
     stock `pipeline("video-classification")`, classifies generated clips (also one that is too short, also in a batch) and
-    saves everything again. Its logits are compared with the original's. The card is read, and with `videos` the accuracy
-    it claims is measured anew. For a folder nothing is fetched from the network.
+    saves everything again. A detector runs through `pipeline("temporal-action-detection")`, and finds what it finds with
+    the package. Outputs are compared with the original's. The card is read, and with `videos` the accuracy it claims is
+    measured anew. For a folder nothing is fetched from the network.
 
     The code that a checkpoint ships is *executed*, in a process without any isolation: verify only what you would load.
 
     Args:
         folder_or_repo: the checkpoint.
-        videos: rows with a video and a label (see `evaluate_classifier`) to re-check the recorded accuracy on.
+        videos: to re-check the recorded accuracy on: rows with a video and a label (see `evaluate_classifier`); for a detector
+            annotations, or what `load_detection_annotations` reads.
         reference_logits: what the original answered, or a file of it; default: what staging left beside the folder, else
             the answer of this process, with the package.
         results: results the card must agree with: `ResultsFile`, path or list. Without them the accuracy that the card
             itself claims is the one to check.
         revision: branch, tag or commit of a Hub repository.
-        trust_remote_code: let the new interpreter run the checkpoint's code; without it only checkpoints of stock
+        trust_remote_code: let the new interpreter run the checkpoint's code; without it only classifiers of stock
             architectures load.
         dataset_name, split: which claim the videos belong to. May be left out where there is only one; a measurement that
             no claim or more than one fits is a failed check.
@@ -131,23 +134,27 @@ def verify_checkpoint(
     is_local = Path(source).is_dir()
     _check_files(report, folder, is_local)
     _check_card(report, folder, results)
+    task = task_of_checkpoint(str(folder))
     expected = _expected_logits(report, folder, reference_logits)
     with tempfile.TemporaryDirectory(prefix="effvid-verify-") as work:
+        probes = task.write_probes(folder, Path(work))
         answer = _ask_fresh_process(
             folder if is_local else source,
             None if is_local else revision,
             expected,
+            task,
+            probes,
             Path(work),
             trust_remote_code,
             timeout,
         )
-    _record_steps(report, answer, code={path.name for path in folder.glob("*.py")})
-    _compare_logits(report, answer, expected)
+        _record_steps(report, answer, task, code={path.name for path in folder.glob("*.py")})
+        _compare_logits(report, answer, expected)
+        _compare_detections(report, answer, task, folder, probes)
     if videos is not None:
         options = {"max_videos": max_videos, "batch_size": batch_size, "progress": progress}
         options["trust_remote_code"] = trust_remote_code
-        claims = _claims(folder, results)
-        _measure(report, folder, _spread(videos, max_videos), claims, dataset_name, split, options)
+        _measure(report, task, folder, videos, _claims(folder, results), dataset_name, split, options)
     return report
 
 
@@ -210,27 +217,42 @@ def _own_logits(folder: Path) -> ReferenceLogits:
     from .staging import load_checkpoint
 
     model, processor = load_checkpoint(folder)
-    return reference_logits(model, (1, *clip_shape(model.config, processor)))
+    task = task_of(model.config)
+    asked = task.reference_input(model.config, processor)
+    return reference_logits(model, asked.shape, input_name=asked.name, outputs=task.outputs)
 
 
-def _ask_fresh_process(source, revision, expected, work: Path, trust_remote_code: bool, timeout: float) -> dict:
+def _ask_fresh_process(
+    source,
+    revision,
+    expected,
+    task: PublishedTask,
+    probes: Probes,
+    work: Path,
+    trust_remote_code: bool,
+    timeout: float,
+) -> dict:
     """Runs `fresh_process.py` in a new interpreter and returns its answer."""
     from safetensors.torch import save_file
 
     is_adapter = isinstance(source, Path) and (source / "adapter_config.json").is_file()
-    steps = ["package_is_absent", "load", "processor", "pipeline", "resave"]
-    if not is_adapter:  # an adapter belongs to the head's class, the base class alone cannot take it
-        steps.append("load_base")
+    # an adapter belongs to the head's class, the base class alone cannot take it
+    steps = [step for step in task.steps if not (is_adapter and step == "load_base")]
     if expected is not None:
         steps.append("logits")
-        save_file({"pixel_values": reference_pixels(expected.shape, expected.seed)}, work / "pixels.safetensors")
+        save_file({"input": reference_pixels(expected.shape, expected.seed)}, work / "reference.safetensors")
     request = {
         "source": str(Path(source).resolve()) if isinstance(source, Path) else source,
         "revision": revision,
         "trust_remote_code": trust_remote_code,
         "steps": steps,
-        "pixels": str(work / "pixels.safetensors"),
-        "clips": [str(path) for path in write_probe_clips(work)],
+        "auto_class": task.auto_class,
+        "reference": str(work / "reference.safetensors"),
+        "input_name": expected.input_name if expected else None,
+        "outputs": expected.outputs if expected else None,
+        "probes": probes.files,
+        "probe_options": probes.options,
+        "top_k": _MAX_ANSWERS,
     }
     (work / "request.json").write_text(json.dumps(request), encoding="utf-8")
     # run as a copy: a program's own folder comes first on its path, and ours is full of modules
@@ -251,18 +273,20 @@ def _ask_fresh_process(source, revision, expected, work: Path, trust_remote_code
     return answer
 
 
-def _record_steps(report: VerifyReport, answer: dict, code: set[str]) -> None:
+def _record_steps(report: VerifyReport, answer: dict, task: PublishedTask, code: set[str]) -> None:
     names = {
         "package_is_absent": "fresh interpreter without hf_effvid",
-        "load": "AutoModelForVideoClassification",
+        "load": task.auto_class,
         "load_base": "AutoModel",
         "processor": "AutoVideoProcessor",
-        "pipeline": 'pipeline("video-classification")',
+        "feature_processor": "AutoVideoProcessor",
+        "classify": f'pipeline("{task.name}")',
+        "detect": f'pipeline("{task.name}")',
         "resave": "saved again",
     }
     for step, name in names.items():
         outcome = answer["steps"].get(step)
-        if outcome is None:  # not every step makes sense for an adapter
+        if outcome is None:  # not every step makes sense for every task, or for an adapter
             continue
         lost = sorted(code - set(outcome.get("files", code)))
         if lost:
@@ -277,11 +301,13 @@ def _record_steps(report: VerifyReport, answer: dict, code: set[str]) -> None:
 def _describe(step: str, outcome: dict) -> str:
     if step == "load":
         return f"{outcome['class']}, {outcome['parameters']:,} parameters, every weight fits"
-    if step == "processor":
+    if step in ("processor", "feature_processor"):
         return f"{outcome['class']}, {'x'.join(map(str, outcome['shape']))}"
-    if step == "pipeline":
+    if step == "classify":
         best = outcome["answers"][0][0]
         return f"{len(outcome['answers'])} clips, the first is {best['label']!r} ({best['score']:.2f})"
+    if step == "detect":
+        return f"{len(outcome['answers'])} files, {sum(map(len, outcome['answers']))} detections"
     if step == "resave":
         return f"{len(outcome['files'])} files"
     return outcome.get("class", "")
@@ -298,7 +324,9 @@ def _compare_logits(report: VerifyReport, answer: dict, expected: ReferenceLogit
     if [len(row) for row in found] != [len(row) for row in expected.logits]:
         report.checks.append(
             Check(
-                "logits equal the original's", False, f"{len(found[0])} classes instead of {len(expected.logits[0])}"
+                "logits equal the original's",
+                False,
+                f"{len(found)} x {len(found[0])} numbers instead of {len(expected.logits)} x {len(expected.logits[0])}",
             )
         )
         return
@@ -315,6 +343,37 @@ def _compare_logits(report: VerifyReport, answer: dict, expected: ReferenceLogit
     )
 
 
+def _compare_detections(report: VerifyReport, answer: dict, task: PublishedTask, folder: Path, probes: Probes) -> None:
+    """A stranger finds the same actions at the same times as somebody with the package."""
+    outcome = answer["steps"].get("detect")
+    if outcome is None or not outcome["ok"]:
+        return
+    name = "detections equal the package's"
+    try:
+        ours = task.own_answers(folder, probes)
+    except Exception as error:  # the package may be older than the checkpoint
+        report.checks.append(Check(name, None, f"this process cannot run it: {error}"))
+        return
+    pairs = list(zip(outcome["answers"], ours, strict=True))
+    lost = [found for theirs, own in pairs for found in theirs if not any(_is_same(found, other) for other in own)]
+    count = sum(len(theirs) for theirs, _ in pairs)
+    # fewer than asked for: then all there are
+    few = any(len(theirs) < min(len(own), _MAX_ANSWERS) for theirs, own in pairs)
+    detail = f"{count} detections in {len(pairs)} files"
+    if lost or few:
+        detail = (
+            f"{len(lost)} of {count} are not among those of this process, such as {lost[:1]}"
+            if lost
+            else "some are missing"
+        )
+    report.checks.append(Check(name, not lost and not few, detail))
+
+
+def _is_same(one: dict, other: dict) -> bool:
+    close = all(abs(one[key] - other[key]) <= _SECONDS for key in ("start", "end"))
+    return one["label"] == other["label"] and close and abs(one["score"] - other["score"]) <= _SCORE
+
+
 def _claims(folder: Path, results) -> list[Claim]:
     """From the results given, else from the card."""
     if results is not None:
@@ -323,7 +382,9 @@ def _claims(folder: Path, results) -> list[Claim]:
     return claims_of_card(card.read_text(encoding="utf-8")) if card.is_file() else []
 
 
-def _measure(report: VerifyReport, folder: Path, videos, claims: list[Claim], dataset_name, split, options) -> None:
+def _measure(
+    report: VerifyReport, task: PublishedTask, folder: Path, videos, claims: list[Claim], dataset_name, split, options
+) -> None:
     """Claimed against measured accuracy: the claim stands unless the two intervals exclude each other."""
     name = "recorded accuracy"
     claim = None
@@ -333,17 +394,16 @@ def _measure(report: VerifyReport, folder: Path, videos, claims: list[Claim], da
         except LookupError as error:
             report.checks.append(Check(name, False, str(error)))
             return
-        # the views of the claim, which may differ from the recipe's
-        views = {"num_clips": claim.num_clips, "num_crops": claim.num_crops}
-        options = {**options, **{key: count for key, count in views.items() if count is not None}}
-    outcome = evaluate_classifier(str(folder), videos, **options)
-    found = outcome.metric(claim.metric) if claim else next(iter(outcome.metrics), None)
+    outcome = task.measure(folder, videos, split=split, claim=claim, **options)
+    wanted = claim.metric if claim else outcome.metrics[0].name if outcome.metrics else None
+    found = next((metric for metric in outcome.metrics if metric.name == wanted), None)
     if found is None:
-        wanted = metric_label(claim.metric) if claim else "accuracy"
-        report.checks.append(Check(name, False, f"these videos and this model give no {wanted}"))
+        report.checks.append(
+            Check(name, False, f"these videos and this model give no {metric_label(wanted) if wanted else 'accuracy'}")
+        )
         return
     low, high = found.interval
-    failed = len(outcome.failures)
+    failed = outcome.num_failed
     report.measured = {"metric": found.name, "measured": found.value, "n": found.n, "interval": [low, high]}
     report.measured["failed"] = failed
     measured = f"measured {found.value:.1%} [{low:.1%}, {high:.1%}] (n = {found.n})"
@@ -357,14 +417,3 @@ def _measure(report: VerifyReport, folder: Path, videos, claims: list[Claim], da
     count = f" (n = {claim.n})" if claim.n is not None else ""
     on = f"{metric_label(claim.metric)} on {claim.dataset} ({claim.split or 'no split named'})"
     report.checks.append(Check(name, ok, f"claimed {claim.value:.1%}{count}, {measured}: {on}"))
-
-
-def _spread(videos, limit: int | None):
-    """So many videos, spread evenly: data sets are sorted by class, and the first ones would all be of one.
-
-    Streams cannot be indexed; of them the first ones are taken.
-    """
-    if limit is None or not hasattr(videos, "__len__") or len(videos) <= limit:
-        return videos
-    indices = [(2 * number + 1) * len(videos) // (2 * limit) for number in range(limit)]
-    return videos.select(indices) if hasattr(videos, "select") else [videos[index] for index in indices]

@@ -14,6 +14,7 @@ Differs from the released code:
 Shapes: B videos, T steps of features, T_l = ceil(T / 2^l) steps at level l, P = sum of T_l points, K classes.
 """
 
+import copy
 import math
 import os
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from .actionformer_layers import (
 )
 from .clip_backbone import ClipBackbone, TemporalAdapter
 from .configuration_actionformer import ActionFormerConfig
+from .pipeline_temporal_action_detection import CUSTOM_PIPELINES
 from .temporal_losses import SEGMENT_LOSSES, RunningCount, sigmoid_focal_loss, smooth_labels
 from .temporal_points import PointTargets, assign_targets, make_points
 from .temporal_resize import resized_places, sample_between
@@ -258,14 +260,12 @@ class ActionFormerPreTrainedModel(PreTrainedModel):
         return loaded
 
     def save_pretrained(self, save_directory, *args, **kwargs):
-        """Saves as transformers does, and names the class that can open the folder, whichever one saved it."""
+        """Saves as transformers does, and names the class that can open the folder, whichever one saved it, and its pipeline."""
         if self._auto_class is not None:
             module = __name__.rsplit(".", 1)[-1]
             self.config.auto_map = {auto: f"{module}.{name}" for auto, name in self.auto_classes.items()}
-        # a pipeline's code is not saved with a model, and a folder that names it without holding it would not open
-        named = [told["impl"].partition(".")[0] for told in getattr(self.config, "custom_pipelines", {}).values()]
-        if not all(os.path.isfile(os.path.join(save_directory, f"{module}.py")) for module in named):
-            del self.config.custom_pipelines
+            # anew, since `pipeline()` puts classes in the place of their names
+            self.config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
