@@ -88,6 +88,12 @@ def test_the_fixed_keep_ratio_of_equal_cost():
     assert entries[0].metric("difference_to_fixed").interval == tuple(found["interval"])
     assert entries[0].cost.gmacs == pytest.approx(report.mean_gmacs) and entries[1].cost.gmacs == 62.5
     assert len({entry.key for entry in entries}) == 3
+    top1 = entries[0].metric("top1")
+    assert top1.value == 1.0 and 0.9 < top1.interval[0] < 1.0 and entries[1].metric("top1").interval is not None
+    assert entries[0].metric("share on the small budget").value == pytest.approx(report.easy_share)
+    assert entries[1].notes == ("keep ratio 0.4 for all",) and "20 draws" in entries[2].notes[0]
+    elsewhere = report.result_entries("host", "motion", "validation", provenance, setting="probe")
+    assert elsewhere[0].variant == "LITE++ (probe)" and not {e.key for e in elsewhere} & {e.key for e in entries}
 
 
 def test_budgets_belong_to_views_and_answers_to_videos():

@@ -142,9 +142,9 @@ def test_a_calibrated_probe_from_videos_to_a_hub_folder(tmp_path, videos, model,
     assert report.gmacs["fixed"] == pytest.approx(report.mean_gmacs, rel=0.05)
     assert set(report.differences) == {"base", "easy", "fixed", "random"}
     assert {entry.variant for entry in entries} == {
-        "LITE++",
-        "LITE, keep ratio of equal cost",
-        "LITE++, budgets at random",
+        "LITE++ (probe, keep 0.3 or 0.5)",
+        "LITE, keep ratio of equal cost (probe, keep 0.3 or 0.5)",
+        "LITE++, budgets at random (probe, keep 0.3 or 0.5)",
     }
     path = ResultsFile(entries).save(tmp_path / "results.json")
     assert ResultsFile.load(path).results[0].protocol["budget_policy"]["gauge"] == "probe"

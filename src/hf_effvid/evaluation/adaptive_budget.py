@@ -150,9 +150,16 @@ class AdaptiveBudgetReport:
             )
         return "\n".join(lines)
 
-    def result_entries(self, model, dataset, split, provenance: Provenance, protocol=None) -> list[ResultEntry]:
-        """The mixture, the fixed keep ratio of equal cost and the random assignment, in the one results format."""
-        entries = []
+    def result_entries(
+        self, model, dataset, split, provenance: Provenance, protocol=None, setting: str = ""
+    ) -> list[ResultEntry]:
+        """The mixture, the fixed keep ratio of equal cost and the random assignment, in the one results format.
+
+        Args:
+            model, dataset, split, provenance, protocol: see `ResultEntry`.
+            setting: what tells this policy from others in the same file, such as gauge and budgets.
+        """
+        entries, setting = [], f" ({setting})" if setting else ""
         variants = {
             "adaptive": "LITE++",
             "fixed": "LITE, keep ratio of equal cost",
@@ -161,9 +168,13 @@ class AdaptiveBudgetReport:
         for name, variant in variants.items():
             if name not in self.accuracy:
                 continue
-            metrics = [Metric("top1", self.accuracy[name], self.n)]
+            if name == "random":  # a mean over draws is no proportion
+                metrics = [Metric("top1", self.accuracy[name], self.n)]
+            else:
+                metrics = [Metric.proportion("top1", round(self.accuracy[name] * self.n), self.n)]
             if name == "adaptive":
                 metrics.append(Metric("mean_keep_ratio", self.mean_keep_ratio, self.n))
+                metrics.append(Metric("share on the small budget", self.easy_share, self.n * self.num_views))
                 metrics += [
                     Metric(f"difference_to_{other}", found["difference"], self.n, tuple(found["interval"]), PAIRED)
                     for other, found in self.differences.items()
@@ -178,10 +189,17 @@ class AdaptiveBudgetReport:
                     cost=Cost(gmacs=self.mean_gmacs if name == "adaptive" else self.gmacs[name]),
                     provenance=provenance,
                     protocol=dict(protocol or {}),
-                    variant=variant,
+                    variant=variant + setting,
+                    notes=self._notes(name),
                 )
             )
         return entries
+
+    def _notes(self, name) -> tuple:
+        if name == "random":
+            lowest, highest = min(self.random_draws), max(self.random_draws)
+            return (f"mean over {len(self.random_draws)} draws, from {lowest:.1%} to {highest:.1%}",)
+        return (f"keep ratio {self.fixed_keep_ratio:.4g} for all",) if name == "fixed" else ()
 
 
 def assess_adaptive_budget(measured: BudgetMeasurement, *, num_draws: int = 20, seed: int = 0) -> AdaptiveBudgetReport:

@@ -152,7 +152,7 @@ class LiteTimesformerPreTrainedModel(TokenSelectionMixin, TimesformerPreTrainedM
         k = k * per_place
         if k == grid.num_tokens:
             states = embeddings(pixel_values.to(projection.weight.dtype))
-            return SelectedTokens(states, keep_all(len(pixel_values), k, states.device), None, k)
+            return SelectedTokens(states, keep_all(pixel_values.shape[0], k, states.device), None, k)
         patches = self._clip_patches(pixel_values)
         patches.embedded = (selection_extras or {}).get("patch_embeddings")
         if scorer == "attention" and (selection_extras or {}).get("attention") is None:
@@ -162,7 +162,7 @@ class LiteTimesformerPreTrainedModel(TokenSelectionMixin, TimesformerPreTrainedM
         )
         tokens, kept_indices, token_scores = select_and_embed(patches, scorer, select)
         tokens = gather_tokens(tokens, host_order(kept_indices, grid))
-        class_tokens = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).expand(len(tokens), -1, -1)
+        class_tokens = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).expand(tokens.shape[0], -1, -1)
         tokens = embeddings.time_drop(embeddings.pos_drop(tokens))
         states = torch.cat((embeddings.pos_drop(class_tokens), tokens), dim=1)
         return SelectedTokens(states, kept_indices, token_scores, grid.num_tokens)

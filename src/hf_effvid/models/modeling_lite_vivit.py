@@ -84,7 +84,7 @@ class LiteVivitPreTrainedModel(TokenSelectionMixin, VivitPreTrainedModel):
         k, scorer = self._selection_plan(num_tokens, keep_ratio, scorer)
         if k == num_tokens:
             states = embeddings(patches.pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
-            return SelectedTokens(states, keep_all(len(states), num_tokens, states.device), None, num_tokens)
+            return SelectedTokens(states, keep_all(states.shape[0], num_tokens, states.device), None, num_tokens)
         if scorer == "attention" and (selection_extras or {}).get("attention") is None:
             received = self._received_attention(patches.pixel_values, interpolate_pos_encoding)
             selection_extras = {**(selection_extras or {}), "attention": received}
@@ -101,7 +101,7 @@ class LiteVivitPreTrainedModel(TokenSelectionMixin, VivitPreTrainedModel):
         )
         tokens, kept_indices, token_scores = select_and_embed(patches, scorer, select)
         class_tokens = embeddings.cls_token + embeddings.position_embeddings[:, :1]
-        states = torch.cat((class_tokens.expand(len(tokens), -1, -1), tokens), dim=1)
+        states = torch.cat((class_tokens.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         return SelectedTokens(embeddings.dropout(states), kept_indices, token_scores, num_tokens)
 
     @torch.no_grad()

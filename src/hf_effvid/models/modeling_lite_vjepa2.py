@@ -62,7 +62,7 @@ class LiteVJEPA2PreTrainedModel(TokenSelectionMixin, VJEPA2PreTrainedModel):
         k, scorer = self._selection_plan(num_tokens, keep_ratio, scorer)
         if k == num_tokens:
             states = self._backbone.encoder.embeddings(pixel_values)
-            return SelectedTokens(states, keep_all(len(states), num_tokens, states.device), None, num_tokens)
+            return SelectedTokens(states, keep_all(states.shape[0], num_tokens, states.device), None, num_tokens)
         if scorer == "attention" and (selection_extras or {}).get("attention") is None:
             selection_extras = {**(selection_extras or {}), "attention": self._received_attention(pixel_values)}
         pixel_values = self._repeated(pixel_values)

@@ -84,4 +84,5 @@ def evaluate_budget(
     provenance = current_provenance(
         command, seed=seed, dtype=str(model.dtype).removeprefix("torch."), device=model.device
     )
-    return report, report.result_entries(model_name(model), dataset, split, provenance, protocol)
+    setting = f"{policy.gauge}, keep {easy:g} or {base:g}"
+    return report, report.result_entries(model_name(model), dataset, split, provenance, protocol, setting)

@@ -15,6 +15,7 @@ from .model_setup import open_classifier, open_processor
 from .random_budget import RandomBudgetTask, with_token_selection
 from .run_result import run_and_save
 from .run_setup import clip_datasets, resume_point, run_arguments, run_augmentation, without_evaluation
+from .stale_selection import warn_of_stale_selection
 from .tasks import ClassificationTask
 from .trainer import EffVidTrainer
 
@@ -108,6 +109,7 @@ def train_classifier(
 def _prepare_model(model, arguments):
     if arguments.lora_r and arguments.freeze:
         raise ValueError("lora_r already freezes everything but the adapters and the head; leave freeze unset.")
+    warn_of_stale_selection(model)
     if arguments.random_keep_ratios:
         model = with_token_selection(model)
     if arguments.freeze:
