@@ -105,7 +105,7 @@ def video_of(item, video_column):
     """The video in a data set row; anything else is the video itself."""
     if not isinstance(item, dict) or item.keys() & {"bytes", "path", "input_features"}:
         return item
-    if "frames" in item and video_column not in item:
+    if item.keys() & {"frames", "features", "feats"} and video_column not in item:
         return item
     if video_column not in item:
         raise KeyError(f"A row has no column {video_column!r}, only {sorted(item)}: pass video_column=...")

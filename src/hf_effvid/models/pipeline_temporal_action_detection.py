@@ -17,7 +17,6 @@ from types import SimpleNamespace
 
 import torch
 from transformers import AutoModel, AutoVideoProcessor, Pipeline
-from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import logging
 
 from .batching import Batcher
@@ -27,6 +26,7 @@ from .detection_frames import DetectorInputError, TickedFrames, read_evenly
 from .detection_scores import check_threshold, scores_of_video, threshold_per_class
 from .detection_windows import DetectorWindow, WindowCutter, pixels_of
 from .pipeline_inputs import LIST, SINGLE, FailedItem, iterate, kind_of, name_of, number_of
+from .read_ahead import read_ahead
 from .time_grid import TimeGrid
 from .video_processing_actionformer import check_detection_recipe
 from .video_processing_effvid import decoding_size
@@ -42,6 +42,8 @@ CUSTOM_PIPELINES = {
         "type": "video",
     }
 }
+# that wait for the model at most, where a thread decodes
+FRAMES_AHEAD = 256
 READING_PARAMS = ("start", "end", "fps", "window", "overlap", "limits", "allow_remote")
 RUN_PARAMS = ("on_error", "progress", "video_column")
 DECISION_PARAMS = ("top_k", "threshold")
@@ -62,6 +64,7 @@ RECIPE_PARAMS = (
     "score_fusion",
     "fusion_top_k",
     "min_duration",
+    "window_reach",
 )
 
 
@@ -142,7 +145,7 @@ class TemporalActionDetectionPipeline(Pipeline):
             {name: given[name] for name in DECISION_PARAMS if name in given},
         )
 
-    def __call__(self, inputs, *, batch_size=None, video_scores=None, **kwargs):
+    def __call__(self, inputs, *, batch_size=None, num_workers=None, video_scores=None, **kwargs):
         """Find the actions in one video, a list, or a stream of videos.
 
         Args:
@@ -151,6 +154,7 @@ class TemporalActionDetectionPipeline(Pipeline):
                 detectors of features: (T, C) arrays, `{"input_features", "fps", "duration"}`, files. A list or an array of
                 these, a generator, a `KeyDataset`, a `datasets.Dataset` (its `video_column`).
             batch_size: windows per forward pass, over the borders of videos; results do not depend on it.
+            num_workers: 0, or 1 for a thread that decodes while the model works; default: 1 where the model is on a GPU.
             video_scores: what a classifier says of the whole video, combined with the scores of segments: `{label: probability}`,
                 the output of a video classification pipeline, or probabilities (C,); one of these per video.
             top_k: detections per video at most.
@@ -171,13 +175,15 @@ class TemporalActionDetectionPipeline(Pipeline):
         Raises:
             VideoError: a video or features that cannot be read; `DetectorInputError`: one given where the other is needed.
         """
-        results = self.iterate(inputs, batch_size=batch_size, video_scores=video_scores, **kwargs)
+        results = self.iterate(
+            inputs, batch_size=batch_size, num_workers=num_workers, video_scores=video_scores, **kwargs
+        )
         kind = kind_of(inputs, not self.reads_pixels)
         if kind == SINGLE:
             return next(iter(list(results)))
         return list(results) if kind == LIST else results
 
-    def iterate(self, inputs, *, batch_size=None, video_scores=None, **kwargs):
+    def iterate(self, inputs, *, batch_size=None, num_workers=None, video_scores=None, **kwargs):
         """As a call, but always an iterator with one result per video, computed as it is consumed."""
         if batch_size is not None:
             check_count("batch_size", batch_size)
@@ -186,6 +192,8 @@ class TemporalActionDetectionPipeline(Pipeline):
         reading, run, decision = ({**old, **new} for old, new in zip(defaults, given, strict=True))
         if kind_of(inputs, not self.reads_pixels) == SINGLE and video_scores is not None:
             video_scores = [video_scores]
+        num_workers = self._num_workers if num_workers is None else num_workers
+        reading["decode_ahead"] = num_workers > 0 if num_workers is not None else self.device.type != "cpu"
         return self._predict(inputs, batch_size or self._batch_size or 1, video_scores, reading, run, decision)
 
     # ---- the run ----------------------------------------------------------------------------------------------------
@@ -247,7 +255,7 @@ class TemporalActionDetectionPipeline(Pipeline):
             source: a video or features.
             video: gets `duration` and `offset`, the second at which the part begins.
             bar: is told how long it will be.
-            **reading: as in a call.
+            **reading: as in a call; `decode_ahead`: whether a thread decodes.
 
         Yields:
             `DetectorWindow`s.
@@ -258,7 +266,9 @@ class TemporalActionDetectionPipeline(Pipeline):
         else:
             yield from self._windows_of_features(source, video, **reading)
 
-    def _windows_of_pixels(self, source, video, bar, window=None, overlap=None, fps=None, start=None, **reading):
+    def _windows_of_pixels(
+        self, source, video, bar, window=None, overlap=None, fps=None, start=None, decode_ahead=False, **reading
+    ):
         if are_features(source):
             raise DetectorInputError(
                 video.name,
@@ -276,16 +286,25 @@ class TemporalActionDetectionPipeline(Pipeline):
             return
         ticks = TickedFrames(source, processor.feature_fps, **reading)
         cutter = None
-        for frame in ticks:
+        for frame in read_ahead(iter(ticks), FRAMES_AHEAD) if decode_ahead else ticks:
             if cutter is None:
-                grid = processor.time_grid(ticks.fps)
-                length, share = window_in_steps(self._recipe_of_windows(), grid.step, window, overlap)
-                cutter = WindowCutter(grid, length, share, per_step)
+                cutter = self.window_cutter(ticks.fps, window, overlap)
                 if bar is not None:
                     bar.lasts(ticks.duration)
             yield from cutter.push(frame)
         yield from cutter.finish()
         video.duration = ticks.seconds
+
+    def window_cutter(self, fps, window=None, overlap=None):
+        """What cuts frames into windows, see `WindowCutter`.
+
+        Args:
+            fps: frames per second that it will get.
+            window, overlap: as in a call.
+        """
+        grid = self.video_processor.time_grid(fps)
+        length, share = window_in_steps(self._recipe_of_windows(), grid.step, window, overlap)
+        return WindowCutter(grid, length, share, self.model.config.frames_per_step)
 
     def _recipe_of_windows(self):
         """(steps, share): without a window in the recipe, pixels come in windows as long as the model's longest input in training."""
@@ -294,7 +313,7 @@ class TemporalActionDetectionPipeline(Pipeline):
         return processor.window_length or longest, processor.window_overlap
 
     def _windows_of_features(self, source, video, window=None, overlap=None, fps=None, **reading):
-        unused = sorted(reading.keys() - {"limits", "allow_remote"})
+        unused = sorted(reading.keys() - {"limits", "allow_remote", "decode_ahead"})
         if unused:
             raise ValueError(f"{', '.join(unused)} select a part of a video: features are taken whole.")
         config, processor = self.model.config, self.video_processor
@@ -333,12 +352,8 @@ class TemporalActionDetectionPipeline(Pipeline):
         return torch.inference_mode
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Save model, processor and the code of both and of this pipeline, so that the folder needs nothing else."""
-        os.makedirs(save_directory, exist_ok=True)
-        custom_object_save(self, save_directory)
-        self.model.config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
+        """Save model and processor; the code of this pipeline goes with the model, so that the folder needs nothing else."""
         self.model.save_pretrained(save_directory, **kwargs)
-        del self.model.config.custom_pipelines  # where the model is saved next, there may be no such code
         self.video_processor.save_pretrained(save_directory)
 
     # ---- the three steps of every transformers pipeline ----------------------------------------------------------------
@@ -405,14 +420,17 @@ class Progress:
 
     def reached(self, seconds):
         """A window that ends there is done."""
+        seconds = round(min(seconds, self.bar.total or seconds), 1)
         if self.by_seconds:
-            self.bar.update(round(seconds - self.seconds, 1))
-            self.seconds = round(seconds, 1)
+            self.bar.update(seconds - self.seconds)
+            self.seconds = seconds
 
     def done(self):
         """A video is done."""
         if not self.by_seconds:
             self.bar.update(1)
+        elif self.bar.total:
+            self.reached(self.bar.total)
 
 
 def check_detector(model, processor):

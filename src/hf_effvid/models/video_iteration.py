@@ -27,8 +27,9 @@ def iterate_frames(opened, limits, deadline, start=None, end=None, target_fps=No
             orientation, base = orientation_of_frame(first), float(video.stream.time_base or 0)
             frames = _frames_before(video, first.pts, start, base)
             shape, to_rgb = None, RgbConverter()
-            timed = _timed(frames, first.pts, base, stream_fps(video.stream) or 25.0)
-            for seconds, frame in on_the_clock(timed, start or 0.0, end, target_fps, duration=duration):
+            rate = stream_fps(video.stream) or 25.0
+            timed = _timed(frames, first.pts, base, rate)
+            for seconds, frame in on_the_clock(timed, start or 0.0, end, target_fps, 1 / rate, duration):
                 pixels = orientation.apply(to_rgb(frame))
                 shape = shape or output_size(pixels.shape[0], pixels.shape[1], size)
                 allocate(0, *shape, 1, opened.name, limits)
