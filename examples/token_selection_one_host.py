@@ -67,11 +67,11 @@ def entries_of(report, before, name) -> list[ResultEntry]:
         metrics = [report.top1(result)]
         if name != BEFORE:
             earlier = before.by_key[result.key]
-            metrics.append(report.difference(result, earlier, "difference to the host as it was"))
+            metrics.append(report.difference(result, earlier, "top1 minus the host as it was"))
         notes = ()
         if report.num_models > 1:
             notes = ("training seeds: " + ", ".join(f"{accuracy:.1%}" for accuracy in result.draws),)
-        where = "all tokens" if result.keep_ratio == 1 else f"{result.arm}, keep {result.keep_ratio:g}"
+        arm = "all tokens" if result.keep_ratio == 1 else result.arm
         entries.append(
             ResultEntry(
                 task="token-selection",
@@ -79,7 +79,7 @@ def entries_of(report, before, name) -> list[ResultEntry]:
                 dataset=report.dataset_name,
                 split=report.split,
                 metrics=tuple(metrics),
-                variant=f"{name}: {where}",
+                variant=f"{name}: {arm}, keep {result.keep_ratio:g}",
                 notes=notes,
                 cost=replace(result.cost),
                 provenance=replace(report.provenance, seed=None),

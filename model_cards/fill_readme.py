@@ -16,6 +16,7 @@ A page marks the places with comments that Markdown does not show, `<!-- NAME: b
     speed of STEM        the times in that file
     explanations of STEM the scores of explanations in that file
     selection of STEM    a study of token selection: accuracy of every arm at every budget
+    budgets of STEM      budgets per clip (LITE++): accuracy, cost, and differences to what each could be replaced by
     quoted               accuracies that others published
 
 Seeds of one model, data set and variant become one row: the mean, the accuracy of each seed, and the Wilson interval of the mean over the
@@ -44,7 +45,9 @@ DIFFERENCE = "top1 difference, A minus B"
 # files whose numbers stand in the tables without a file's name; the other studies have a page of their own
 IN_FRONT = ("baselines", "real")
 
-SECTION = re.compile(r"<!-- ((?:models|results|quoted|speed|explanations|selection)(?: of [\w.-]+)?): begin -->")
+SECTION = re.compile(
+    r"<!-- ((?:models|results|quoted|speed|explanations|selection|budgets)(?: of [\w.-]+)?): begin -->"
+)
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 OUTPUT_AFTER = re.compile(r"\s*<!-- output: begin -->\n(.*?)<!-- output: end -->", re.DOTALL)
 
@@ -164,6 +167,8 @@ def with_tables(page: str, results: Path = RESULTS) -> str:
             text = explanations_table(entries)
         elif kind == "selection":
             text = selection_table(entries)
+        elif kind == "budgets":
+            text = budgets_table(entries)
         else:
             text = quoted_table(entries)
         page = with_section(page, name, text)
@@ -215,12 +220,14 @@ def explanations_table(entries: list[ResultEntry]) -> str:
 
 
 def selection_table(entries: list[ResultEntry]) -> str:
-    """One row per arm, one column per budget: top-1 in per cent, with an arrow where it is shown to differ from random tokens."""
+    """One row per arm, one column per budget: top-1 in per cent, with an arrow where it is shown to differ from what the entry
+    compares it with (`top1 minus ...`), such as random tokens."""
     arms: dict[str, dict[float, str]] = {}
     full = None
     for entry in entries:
         arm, _, ratio = entry.variant.rpartition(", keep ")
-        top1, ahead = entry.metric("top1"), entry.metric("top1 minus random")
+        top1 = entry.metric("top1")
+        ahead = next((metric for metric in entry.metrics if metric.name.startswith("top1 minus ")), None)
         if top1 is None:
             continue
         if not arm:
@@ -237,6 +244,36 @@ def selection_table(entries: list[ResultEntry]) -> str:
     top1 = full.metric("top1")
     told = f"{_plain(full.model)} on {_plain(full.dataset)} ({_plain(full.split)}), n = {top1.n}, all tokens: top-1 {top1.value:.1%} "
     return f"{told}[{top1.interval[0]:.1%}, {top1.interval[1]:.1%}].\n\n{table}"
+
+
+def budgets_table(entries: list[ResultEntry]) -> str:
+    """One row per policy of budgets: what it costs and gets right, and the paired differences to its replacements, in points."""
+
+    def points(entry: ResultEntry, other: str) -> str:
+        found = entry.metric(f"difference_to_{other}")
+        if found is None:
+            return "-"
+        low, high = (100 * end for end in found.interval)
+        return f"{100 * found.value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+    rows = []
+    for entry in entries:
+        top1, share = entry.metric("top1"), entry.metric("share on the small budget")
+        if top1 is None or share is None:
+            continue
+        low, high = top1.interval
+        rows.append(
+            (
+                _plain(entry.variant),
+                f"{share.value:.0%}",
+                f"{entry.cost.gmacs:.3g}",
+                f"{top1.value:.1%} [{low:.1%}, {high:.1%}]",
+                *(points(entry, other) for other in ("base", "fixed", "random")),
+                str(top1.n),
+            )
+        )
+    header = ("policy", "small budget", "GMACs", "top-1", "minus base budget", "minus one ratio of equal cost")
+    return _table((*header, "minus budgets at random", "n"), rows)
 
 
 def grouped(entries: Iterable[ResultEntry]) -> list[Group]:

@@ -286,6 +286,32 @@ def test_the_table_of_a_selection_study_marks_what_is_shown(tmp_path):
     assert lines[6:8] == ["| random | 60.0 | 40.0 |", "| lite | 76.0 ↑ | 30.0 ↓ |"]
 
 
+def test_the_table_of_budgets_states_cost_and_differences(tmp_path):
+    metrics = (
+        Metric.proportion("top1", 40, 50),
+        Metric("share on the small budget", 0.5, 50),
+        Metric("difference_to_base", -0.02, 50, (-0.05, 0.01), "bootstrap"),
+        Metric("difference_to_random", 0.04, 50, (0.01, 0.08), "bootstrap"),
+    )
+    made = {"task": "token-selection", "model": "tiny", "dataset": "clips", "split": "test"}
+    provenance = Provenance("effvid", date="2026-11-20")
+    adaptive = ResultEntry(
+        **made,
+        metrics=metrics,
+        variant="LITE++ (probe, keep 0.3 or 0.5)",
+        provenance=provenance,
+        cost=Cost(gmacs=1.234),
+    )
+    other = ResultEntry(**made, metrics=metrics[:1], variant="LITE, keep ratio of equal cost", provenance=provenance)
+    ResultsFile([adaptive, other]).save(tmp_path / "study.json")
+    page = "<!-- budgets of study: begin -->\n<!-- budgets of study: end -->\n"
+    lines = fill_readme.with_tables(page, tmp_path).splitlines()
+    assert lines[4] == (
+        "| LITE++ (probe, keep 0.3 or 0.5) | 50% | 1.23 | 80.0% [67.0%, 88.8%] | -2.0 [-5.0, +1.0] | - | +4.0 [+1.0, +8.0] | 50 |"
+    )
+    assert lines[5] == ""
+
+
 def test_outputs_are_written_behind_their_blocks_and_once(tmp_path, capsys):
     page = tmp_path / "page.md"
     marks = "<!-- output: begin -->\n<!-- output: end -->"

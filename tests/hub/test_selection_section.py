@@ -1,10 +1,14 @@
 """The card of a LITE checkpoint: how it opens, what was kept, and what the check of its oracle found."""
 
+import numpy as np
 import torch
 
 from hf_effvid import LiteVideoMAEConfig, LiteVideoMAEForVideoClassification
 from hf_effvid.compression import OracleSettings
 from hf_effvid.compression.token_faithfulness import MeanOverClips, TokenFaithfulness
+from hf_effvid.evaluation.results import Cost, Metric, Provenance, ResultEntry
+from hf_effvid.evaluation.selection_charts import plot_accuracy
+from hf_effvid.evaluation.selection_report import ArmResult, SelectionReport
 from hf_effvid.hub.card_check import card_problems
 from hf_effvid.hub.model_card import render_model_card
 from hf_effvid.hub.selection_section import selection_section
@@ -93,3 +97,64 @@ def test_staging_takes_the_report_along(tmp_path):
     assert "token_faithfulness.json" in names and "training.json" not in names
     assert TokenFaithfulness.load(staged).to_dict() == report().to_dict()
     assert "passed its check on 64 clips" in (staged / "README.md").read_text()
+
+
+def test_the_card_shows_the_chart_the_random_baseline_and_the_leak(tmp_path):
+    """What a study drew and measured goes to the Hub with the checkpoint."""
+    folder = tmp_path / "lite"
+    model = LiteVideoMAEForVideoClassification(LiteVideoMAEConfig(**FIELDS))
+    model.save_pretrained(folder)
+    report().save(folder)
+    provenance = Provenance("effvid select study", commit="0" * 40, date="2026-11-20")
+    arms = {"all tokens": 40, "random, keep 0.5": 30, "lite, keep 0.5": 38}
+    results = [
+        ResultEntry("token-selection", "lite", "clips", "test", (Metric.proportion("top1", right, 50),), provenance, variant=arm)
+        for arm, right in arms.items()
+    ]  # fmt: skip
+    study = SelectionReport(
+        "lite",
+        "clips",
+        "test",
+        ["a", "b"],
+        [0, 1],
+        ["left", "right"],
+        _study_arms(),
+        [],
+        {"num_frames": 4},
+        provenance,
+    )
+    plot_accuracy(study, tmp_path / "accuracy")
+    staged = stage_checkpoint(
+        folder,
+        tmp_path / "staged",
+        tiny_processor(),
+        repo_id="org/lite",
+        results=results,
+        reference=False,
+        chart=tmp_path / "accuracy.png",
+    )
+    card = (staged / "README.md").read_text()
+    assert "](pareto.png)" in card and (staged / "pareto.png").read_bytes() == (tmp_path / "accuracy.png").read_bytes()
+    assert "random, keep 0.5" in card and "60.0" in card
+    assert "leak (true - predicted)" in card and "+0.100 [+0.050, +0.150]" in card
+    assert card_problems(card, results) == []
+
+
+def _study_arms():
+    def arm(name, kind, ratio, right, milliseconds):
+        cost = Cost(
+            gmacs=ratio,
+            latency_ms=milliseconds,
+            batch_size=1,
+            hardware="a machine",
+            dtype="float32",
+            decode_included=False,
+        )
+        top1 = np.array(right, dtype=float)
+        return ArmResult(name, kind, ratio, top1, top1, [float(top1.mean())], cost=cost)  # fmt: skip
+
+    return [
+        arm("full", "all", 1.0, [1, 1], 2.0),
+        arm("random", "score", 0.5, [1, 0], 1.0),
+        arm("lite", "score", 0.5, [1, 1], 1.0),
+    ]
