@@ -7,6 +7,7 @@ pipe("match.mp4")                                       # [{"label", "score", "s
 pipe(paths, batch_size=8, on_error="record")            # one bad file is one error record
 pipe("match.mp4", threshold={"serve": 0.4}, top_k=20)   # other operating points than the checkpoint's
 pipe({"input_features": features, "fps": 30.0})         # detectors of features that somebody else extracted
+pipe.stream("rtsp://camera", live=True)                 # (start, end, label, score) while the video still runs
 """
 
 import copy
@@ -24,6 +25,7 @@ from .clip_sampling import check_count
 from .detection_features import are_features, read_features
 from .detection_frames import DetectorInputError, TickedFrames, read_evenly
 from .detection_scores import check_threshold, scores_of_video, threshold_per_class
+from .detection_stream import stream_detections
 from .detection_windows import DetectorWindow, WindowCutter, pixels_of
 from .pipeline_inputs import LIST, SINGLE, FailedItem, iterate, kind_of, name_of, number_of
 from .read_ahead import read_ahead
@@ -196,6 +198,14 @@ class TemporalActionDetectionPipeline(Pipeline):
         reading["decode_ahead"] = num_workers > 0 if num_workers is not None else self.device.type != "cpu"
         return self._predict(inputs, batch_size or self._batch_size or 1, video_scores, reading, run, decision)
 
+    def stream(self, source, **options):
+        """Find the actions of one video while it runs: a file, a camera, an iterator of frames; see `stream_detections` for the options.
+
+        Returns:
+            A `DetectionStream`, an iterator over confirmed (start, end, label, score).
+        """
+        return stream_detections(self, source, **options)
+
     # ---- the run ----------------------------------------------------------------------------------------------------
 
     def _predict(self, inputs, batch_size, video_scores, reading, run, decision):
@@ -294,6 +304,17 @@ class TemporalActionDetectionPipeline(Pipeline):
             yield from cutter.push(frame)
         yield from cutter.finish()
         video.duration = ticks.seconds
+
+    def window_cutter(self, fps, window=None, overlap=None):
+        """What cuts frames into windows, see `WindowCutter`.
+
+        Args:
+            fps: frames per second that it will get.
+            window, overlap: as in a call.
+        """
+        grid = self.video_processor.time_grid(fps)
+        length, share = window_in_steps(self._recipe_of_windows(), grid.step, window, overlap)
+        return WindowCutter(grid, length, share, self.model.config.frames_per_step)
 
     def window_cutter(self, fps, window=None, overlap=None):
         """What cuts frames into windows, see `WindowCutter`.
