@@ -316,17 +316,6 @@ class TemporalActionDetectionPipeline(Pipeline):
         length, share = window_in_steps(self._recipe_of_windows(), grid.step, window, overlap)
         return WindowCutter(grid, length, share, self.model.config.frames_per_step)
 
-    def window_cutter(self, fps, window=None, overlap=None):
-        """What cuts frames into windows, see `WindowCutter`.
-
-        Args:
-            fps: frames per second that it will get.
-            window, overlap: as in a call.
-        """
-        grid = self.video_processor.time_grid(fps)
-        length, share = window_in_steps(self._recipe_of_windows(), grid.step, window, overlap)
-        return WindowCutter(grid, length, share, self.model.config.frames_per_step)
-
     def _recipe_of_windows(self):
         """(steps, share): without a window in the recipe, pixels come in windows as long as the model's longest input in training."""
         processor = self.video_processor
