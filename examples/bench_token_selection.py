@@ -13,38 +13,29 @@ Clips of 16 x 224 x 224, random weights, the same for every arm: time does not d
 statistics over rounds. Mergers are set to the multiply-accumulates of keep 0.5 and 0.3. "choosing alone" is the learned selector
 with top-k and gather on embeddings that are there already: one over its speed-up is the share that choosing costs.
 With `--compile` every arm has one static length. `--parts` measures on the processor what the documentation states, each part in rounds
-of its own: batch 1, batch 8, bfloat16, compiled; all together are about twelve quiet minutes of two cores. `--clock processor --threads 1` counts the seconds that the process computes, for
-a machine that others keep busy, where threads that wait for each other say nothing. Exit code 1 when a target is missed, with `--check`.
+of its own: batch 1, batch 8, bfloat16, compiled; all together are about twelve quiet minutes of two cores. `--clock processor
+--threads 1` counts the seconds that the process computes, for a machine that others keep busy, where threads that wait for each
+other say nothing. Exit code 1 when a target is missed, with `--check`.
 """
 
 import argparse
-import copy
 import sys
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-import torch
 from rich.console import Console
-from torch import nn
-from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+from transformers import VideoMAEConfig
 
 from hf_effvid import benchmark
 from hf_effvid.evaluation.benchmark_shares import check_time_shares, plot_time_shares
-from hf_effvid.evaluation.benchmark_variants import BenchmarkVariant
 from hf_effvid.evaluation.results import add_results
-from hf_effvid.models.configuration_lite_videomae import LiteVideoMAEConfig
-from hf_effvid.models.merging_videomae import merge_tokens
-from hf_effvid.models.modeling_lite_videomae import LiteVideoMAEForVideoClassification
-from hf_effvid.models.token_merging_cost import merging_gmacs, r_for_macs, selection_gmacs
-from hf_effvid.models.token_selection import gather_tokens, num_kept_tokens, top_k_indices
+from hf_effvid.evaluation.selection_speed import CHOOSING, speed_variants
 
 
 SIZES = {
     "tiny": dict(hidden_size=48, num_hidden_layers=6, num_attention_heads=2, intermediate_size=96, image_size=64, patch_size=8),
     "base": {},
 }  # fmt: skip
-FULL, CHOOSING = "full", "choosing alone"
 SELECTED = ["random 0.7", "random 0.5", "random 0.3", "lite 0.5", "lite 0.3", "embedding_norm 0.5"]
 MERGED = ["tome r=118", "tome r=118 plain", "tome 0.5", "tome 0.3", "sta 0.5", "sta 0.3"]
 FRAMES = ["frames 8", "frames 4"]
@@ -76,98 +67,6 @@ TARGETS = (
 )
 
 
-class FewerFrames(nn.Module):
-    """A model that looks at every n-th frame of the clips that the others get."""
-
-    def __init__(self, model, step):
-        super().__init__()
-        self.model, self.step = model, step
-
-    def forward(self, pixel_values):
-        return self.model(pixel_values[:, :: self.step])
-
-
-class Choosing(nn.Module):
-    """Selector, top-k and gather on embeddings that are made once for each shape, outside of what is timed."""
-
-    def __init__(self, lite, keep_ratio):
-        super().__init__()
-        self.selector, self.num_tokens = lite.selector, lite.videomae.embeddings.num_patches
-        self.width, self.kept = lite.config.hidden_size, num_kept_tokens(self.num_tokens, keep_ratio)
-        self._embeddings = {}
-
-    def forward(self, pixel_values):
-        key = (len(pixel_values), pixel_values.dtype, pixel_values.device)
-        if key not in self._embeddings:
-            self._embeddings[key] = pixel_values.new_zeros(len(pixel_values), self.num_tokens, self.width).normal_()
-        embeddings = self._embeddings[key]
-        return gather_tokens(embeddings, top_k_indices(self.selector(embeddings), self.kept))
-
-
-def with_weights(model_class, config, weights, device):
-    """A model with these very tensors as its weights, and its positions where it runs."""
-    with torch.device("meta"):
-        model = model_class(config)
-    model.load_state_dict({name: weights[name] for name in model.state_dict()}, assign=True)
-    embeddings = model.videomae.embeddings
-    # VideoMAE keeps this table on the processor and copies it in every pass, which no CUDA graph can hold
-    embeddings.position_embeddings = embeddings.position_embeddings.to(device)
-    return model.eval()
-
-
-def make_arm(name, config, weights, device):
-    """The model of an arm, on shared weights.
-
-    Raises:
-        ValueError: it cannot be made at this size, for example a merger that does not reach its budget.
-    """
-    config = copy.deepcopy(config)
-    kind, _, value = name.partition(" ")
-    if name == CHOOSING:
-        lite = LiteVideoMAEConfig(**config.to_diff_dict())
-        return Choosing(with_weights(LiteVideoMAEForVideoClassification, lite, weights, device), 0.5)
-    if kind == "frames":
-        step = config.num_frames // int(value)
-        config.num_frames = int(value)
-        return FewerFrames(with_weights(VideoMAEForVideoClassification, config, weights, device), step)
-    if kind in ("tome", "sta"):
-        stock = with_weights(VideoMAEForVideoClassification, config, weights, device)
-        return merge_tokens(stock, kind, number_merged(name, config), proportional_attention="plain" not in name)
-    if name == FULL:
-        return with_weights(VideoMAEForVideoClassification, config, weights, device)
-    settings = config.to_diff_dict() | {"keep_ratio": float(value), "scorer": kind, "selector_trained": True}
-    return with_weights(LiteVideoMAEForVideoClassification, LiteVideoMAEConfig(**settings), weights, device)
-
-
-def number_merged(name, config):
-    """r of a merging arm: given, or the one that costs what keeping a share of the tokens costs."""
-    kind, value = name.split()[:2]
-    if value.startswith("r="):
-        return int(value[2:])
-    return r_for_macs(config, kind, selection_gmacs(config, float(value)))
-
-
-def variants_of(arms, size, config, device):
-    """Variants to benchmark, the full model first, and remarks about arms that this size cannot have."""
-    torch.manual_seed(0)
-    weights = LiteVideoMAEForVideoClassification(LiteVideoMAEConfig(**config.to_diff_dict())).state_dict()
-    shape = (config.num_frames, config.num_channels, config.image_size, config.image_size)
-    variants, remarks = [], []
-    for name in [FULL, *arms]:
-        try:
-            r = number_merged(name, config) if name.split()[0] in ("tome", "sta") else None
-        except ValueError as error:
-            remarks.append(f"{name} is left out: {error}")
-            continue
-        if r is not None:
-            remarks.append(
-                f"{name}: r = {r}, {merging_gmacs(config, name.split()[0], r):.4g} GMACs with the search for pairs"
-            )
-        make = partial(make_arm, name, config, weights, device)
-        variants.append(BenchmarkVariant(f"videomae-{size}, {name}", make, clip_shape=shape))
-    return variants, remarks
-
-
 def measure(part, arguments, console):
     """One report on the arms of a part; what it says is printed, and recorded where that is wanted.
 
@@ -176,7 +75,7 @@ def measure(part, arguments, console):
     """
     on_gpu = arguments.device.startswith("cuda")
     config = VideoMAEConfig(num_labels=400, **SIZES[arguments.size])
-    variants, remarks = variants_of(part.arms, arguments.size, config, arguments.device)
+    variants, remarks = speed_variants(part.arms, arguments.size, config, arguments.device)
     print(*remarks, sep="\n", flush=True)
     report = benchmark(
         variants, batch_sizes=[part.batch_size], rounds=part.rounds, dtype=part.dtype, compile=part.compile,
