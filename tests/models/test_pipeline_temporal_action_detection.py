@@ -30,6 +30,7 @@ from hf_effvid import (
     VideoError,
     read_video,
 )
+from hf_effvid.models.clip_backbone import ClipBackbone
 from hf_effvid.models.detection_frames import DetectorInputError
 from hf_effvid.models.detection_windows import WindowCutter
 from hf_effvid.models.time_grid import TimeGrid, window_starts
@@ -64,7 +65,7 @@ def make_detector(**config):
 
 
 def make_pixel_pipeline(recipe=None, config=None, **options):
-    model = make_detector(backbone_config=TRUNK, frames_per_step=PER_STEP, **(config or {}))
+    model = make_detector(**{"backbone_config": TRUNK, "frames_per_step": PER_STEP, **(config or {})})
     grid = {"feature_stride": PER_STEP, "feature_num_frames": PER_STEP, "feature_fps": FPS, "window_length": LENGTH}
     processor = ActionFormerProcessor(size={"shortest_edge": 20}, crop_size=16, **{**grid, **(recipe or {})})
     return TemporalActionDetectionPipeline(model, video_processor=processor, device="cpu", **options)
@@ -178,9 +179,10 @@ def test_padding_to_the_length_that_the_recipe_names(videos):
         expected = pipe.model(pixel_values=padded, pixel_mask=mask)
         unpadded = pipe.model(pixel_values=values)
     window = next(iter(pipe.windows(videos["short.mp4"])))
-    found = pipe.window_candidates([window])[0]
     wanted = pipe.video_processor.decode_windows(expected, [window.place])[0]
-    torch.testing.assert_close(found.scores, wanted.scores)
+    for shared in (None, pipe.shared_clips()):
+        found = pipe.window_candidates([window], shared=shared)[0]
+        torch.testing.assert_close(found.scores, wanted.scores)
     assert not torch.allclose(expected.logits[:, :1], unpadded.logits[:, :1])
 
 
@@ -205,6 +207,41 @@ def test_windows_cut_on_the_way_are_those_of_the_plan(num_frames, length, overla
         assert window.frames == tuple(range(window.first * per_step, stop))
         assert window.grid.start == 0.5 + window.first
     assert most <= (length + 1) * per_step + max(cutter.hop - length, 0) * per_step
+
+
+def test_clips_of_overlapping_windows_go_through_the_trunk_once(videos, monkeypatch):
+    pipe = make_pixel_pipeline()
+    seen = []
+    encode = ClipBackbone.encode_clips
+    monkeypatch.setattr(
+        ClipBackbone, "encode_clips", lambda self, clips: (seen.append(len(clips)), encode(self, clips))[1]
+    )
+    path = videos["long.mp4"]
+    expected = pipe(path)
+    # windows of 4 clips begin at frames 0, 8, 16 and 22: each but the last begins with two clips of the one before it
+    assert seen == [4, 2, 2, 4]
+    seen.clear()
+    assert_same(pipe(path, batch_size=3), expected)
+    assert seen == [8, 4]
+    pipe.model.actionformer.backbone.clips_per_pass = 1
+    seen.clear()
+    assert_same(pipe(path), expected)
+    assert seen == [1] * 12
+
+
+def test_temporal_adapters_see_whole_windows(videos):
+    trunk = {
+        "model_type": "videomae",
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_frames": 4,
+    }
+    trunk |= {"intermediate_size": 12, "patch_size": 8, "image_size": 16}
+    pipe = make_pixel_pipeline(config={"backbone_config": trunk, "temporal_adapters": True})
+    assert pipe.shared_clips() is None
+    clip = read_video(videos["long.mp4"], target_fps=FPS)
+    assert_same(pipe(videos["long.mp4"]), by_hand(pipe, clip.frames, clip.info.duration))
 
 
 # ---- whatever the batch, whatever the source -------------------------------------------------------------------------------
@@ -300,10 +337,10 @@ def test_a_model_that_fails_on_one_window_fails_one_video(videos, monkeypatch):
     pipe = make_pixel_pipeline()
     forward = pipe.model.forward
 
-    def sometimes(pixel_values, **kwargs):
-        if pixel_values.shape[1] == 2:  # the short one
+    def sometimes(input_features, **kwargs):
+        if input_features.shape[1] == 1:  # the short one
             raise RuntimeError("out of memory")
-        return forward(pixel_values=pixel_values, **kwargs)
+        return forward(input_features, **kwargs)
 
     monkeypatch.setattr(pipe.model, "forward", sometimes)
     found = pipe([videos["short.mp4"], videos["long.mp4"]], on_error="record", batch_size=8)

@@ -104,8 +104,6 @@ class ClipBackbone(nn.Module):
         Returns:
             Features (B, S, D) and their mask (B, S), or None for the mask when there is no padding.
         """
-        frames = pixel_values.shape[1]
-        num_steps = -(-frames // self.frames_per_step)
         lengths = None
         if pixel_mask is not None:
             lengths = pixel_mask.to(pixel_values.device).bool().sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
@@ -115,7 +113,31 @@ class ClipBackbone(nn.Module):
                 per_clip = self._encode(clips, places)
         else:
             per_clip = self._encode(clips, places)
+        return self.lay_out(per_clip, places, pixel_values.shape[1], lengths)
 
+    def encode_clips(self, clips):
+        """Features (N, t, D) of clips (N, F, C, H, W) that are whole; of a backbone without adapters.
+
+        Raises:
+            ValueError: adapters connect the clips of a video.
+        """
+        if self.adapters is not None:
+            raise ValueError("with temporal adapters clips see each other: encode videos, not clips.")
+        return self._encode(clips.to(next(self.trunk.parameters()).dtype), None)
+
+    def lay_out(self, per_clip, places, num_frames, lengths=None):
+        """Features of clips to features of steps.
+
+        Args:
+            per_clip: (N, t, D).
+            places: `ClipPlaces` of the N clips.
+            num_frames: T, of every video.
+            lengths: (B, 1), frames that are no padding; None: all.
+
+        Returns:
+            As `forward`.
+        """
+        num_steps = -(-num_frames // self.frames_per_step)
         steps = per_clip.shape[1]
         # single precision: interpolation and everything after it is the cheap part
         features = places.line_up(per_clip).flatten(1, 2).float()

@@ -17,6 +17,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import torch
+from torch import nn
 from transformers import AutoModel, AutoVideoProcessor, Pipeline
 from transformers.utils import logging
 
@@ -29,6 +30,7 @@ from .detection_stream import stream_detections
 from .detection_windows import DetectorWindow, WindowCutter, pixels_of
 from .pipeline_inputs import LIST, SINGLE, FailedItem, iterate, kind_of, name_of, number_of
 from .read_ahead import read_ahead
+from .shared_clips import SharedClips
 from .time_grid import TimeGrid
 from .video_processing_actionformer import check_detection_recipe
 from .video_processing_effvid import decoding_size
@@ -211,7 +213,7 @@ class TemporalActionDetectionPipeline(Pipeline):
     def _predict(self, inputs, batch_size, video_scores, reading, run, decision):
         record = run.get("on_error", "raise") == "record"
         changes = {name: run[name] for name in RECIPE_PARAMS if name in run}
-        forward = partial(self.window_candidates, **changes)
+        forward = partial(self.window_candidates, shared=self.shared_clips(), **changes)
         batcher = Batcher(forward, batch_size, isolate_errors=record, collate=list)
         bar = Progress(number_of(inputs, not self.reads_pixels), run.get("progress"))
         failed = None
@@ -339,18 +341,35 @@ class TemporalActionDetectionPipeline(Pipeline):
             parts = (row["input_features"][0], row["attention_mask"][0])
             yield DetectorWindow(place.first, place.num_steps, place.grid, features=parts)
 
-    def window_candidates(self, windows, **changes):
+    def shared_clips(self):
+        """What lets the windows of one run share the clips that they have in common; None where clips see each other."""
+        backbone = self.model.actionformer.backbone
+        if backbone is None or backbone.adapters is not None:
+            return None
+        return SharedClips(backbone, self.video_processor)
+
+    def window_candidates(self, windows, shared=None, **changes):
         """What the detector says of windows of one shape, in seconds of their part, before suppression.
 
         Args:
             windows: `DetectorWindow`s.
+            shared: the `shared_clips()` of a run.
             **changes: fields of the recipe to change.
 
         Returns:
             A list of `WindowCandidates` on the processor, one per window; their `video` is 0.
         """
-        if self.reads_pixels:
-            steps = self.video_processor.pad_length or 0
+        steps = self.video_processor.pad_length or 0
+        if shared is not None:
+            with self.device_placement(), self.get_inference_context()():
+                features = shared.features(windows, self.device)
+            inputs = {"input_features": features}
+            if features.shape[1] < steps:
+                mask = torch.arange(steps, device=features.device) < features.shape[1]
+                padding = (0, 0, 0, steps - features.shape[1])
+                inputs = {"input_features": nn.functional.pad(features, padding)}
+                inputs["attention_mask"] = mask.expand(len(windows), -1)
+        elif self.reads_pixels:
             inputs = pixels_of(windows, self.video_processor, steps * self.model.config.frames_per_step, self.device)
         else:
             features, masks = zip(*(window.features for window in windows), strict=True)
