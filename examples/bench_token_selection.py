@@ -28,7 +28,7 @@ from transformers import VideoMAEConfig
 
 from hf_effvid import benchmark
 from hf_effvid.evaluation.benchmark_shares import check_time_shares, plot_time_shares
-from hf_effvid.evaluation.results import add_results
+from hf_effvid.evaluation.results import ResultsFile, add_results
 from hf_effvid.evaluation.selection_speed import CHOOSING, speed_variants
 
 
@@ -126,12 +126,16 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--check", action="store_true", help="exit code 1 when a target is missed")
     parser.add_argument("--results", type=Path, help="results file (JSON) to extend")
-    parser.add_argument("--picture", type=Path, help="chart of the times (PNG)")
+    parser.add_argument("--picture", type=Path, help="chart (PNG) of all times in the results file, or of these")
+    parser.add_argument("--draw-only", action="store_true", help="measure nothing; draw what the results file holds")
     arguments = parser.parse_args()
-    measured = [measure(part, arguments, Console(width=170)) for part in asked_for(arguments)]
+    parts = [] if arguments.draw_only else asked_for(arguments)
+    measured = [measure(part, arguments, Console(width=170)) for part in parts]
     if arguments.picture is not None:
-        reports = [report for report, _ in measured]
-        plot_time_shares(reports, arguments.picture, leave_out=[f"videomae-{arguments.size}, {CHOOSING}"])
+        entries = [entry for report, _ in measured for entry in report.to_result_entries()]
+        if arguments.results is not None:  # also what was measured before
+            entries = ResultsFile.load(arguments.results).results
+        plot_time_shares(entries, arguments.picture, leave_out=[f"videomae-{arguments.size}, {CHOOSING}"])
     if arguments.check and not all(met for _, met in measured):
         sys.exit(1)
 

@@ -1,5 +1,7 @@
 """Shares of the baseline's time: intervals the right way round, targets, the picture."""
 
+import pytest
+
 from hf_effvid.evaluation.benchmark_measuring import with_speedups
 from hf_effvid.evaluation.benchmark_report import BenchmarkReport, Measurement
 from hf_effvid.evaluation.benchmark_shares import check_time_shares, plot_time_shares, time_share
@@ -13,7 +15,12 @@ def report(times, batch_size=1):
         for name, ms in times.items()
     ]  # fmt: skip
     baseline = next(iter(times))
-    return BenchmarkReport(tuple(with_speedups(measured, baseline)), Provenance("test"), 2, baseline)
+    return BenchmarkReport(
+        tuple(with_speedups(measured, baseline)),
+        Provenance("test", hardware="a machine", date="2026-11-20"),
+        2,
+        baseline,
+    )
 
 
 FULL = [100.0, 200.0, 100.0, 100.0, 100.0, 100.0]
@@ -39,7 +46,13 @@ def test_targets_are_met_or_missed():
 
 def test_the_picture_shows_every_form(tmp_path):
     times = {"full": FULL, "a $x$": [43.0] * 6, "hidden": [1.0] * 6}
-    path = plot_time_shares([report(times), report(times, 8)], tmp_path / "new" / "shares.png", leave_out=["hidden"])
+    entries = [*report(times).to_result_entries(), *report(times, 8).to_result_entries()]
+    path = plot_time_shares(entries, tmp_path / "new" / "shares.png", leave_out=["hidden"])
     assert path.stat().st_size > 5_000
-    svg = plot_time_shares([report(times)], tmp_path / "shares.svg", leave_out=["hidden"]).read_text()
-    assert "hidden" not in svg
+    svg = plot_time_shares(entries, tmp_path / "shares.svg", leave_out=["hidden"]).read_text()
+    assert "hidden" not in svg and "time, batch 1, float32, eager" in svg and "time, batch 8" in svg
+
+
+def test_a_picture_without_ratios_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="compared with a baseline"):
+        plot_time_shares(report({"full": FULL}).to_result_entries(), tmp_path / "shares.png")

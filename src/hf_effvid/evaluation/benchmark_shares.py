@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..chart_text import plain_text
 from .benchmark_report import BenchmarkReport, Measurement
+from .results import ResultEntry
 
 
 @dataclass(frozen=True)
@@ -58,45 +59,73 @@ def check_time_shares(
     return lines, met
 
 
-def plot_time_shares(
-    reports: Sequence[BenchmarkReport], path: str | os.PathLike, leave_out: Sequence[str] = ()
-) -> Path:
-    """Draws one line per model: its share of the baseline's time in every form, beside its share of the multiply-accumulates.
+def plot_time_shares(entries: Sequence[ResultEntry], path: str | os.PathLike, leave_out: Sequence[str] = ()) -> Path:
+    """Draws one line per model: its share of the baseline's time in every form that was measured, beside its share of the
+    multiply-accumulates.
 
     Args:
-        reports: of the same models with the same baseline, for example in two number types.
+        entries: of benchmarks on one machine (`BenchmarkReport.to_result_entries`, or those of a results file) against one baseline.
         path: picture to write; its ending decides the format.
         leave_out: names that are not shown.
 
     Returns:
         The path.
+
+    Raises:
+        ValueError: no entry states a ratio to a baseline.
     """
     from matplotlib.figure import Figure
 
-    compared = [m for report in reports for m in report.measurements if time_share(m) and m.name not in leave_out]
-    names = list(dict.fromkeys(m.name for m in compared))
-    forms = [(report, size) for report in reports for size in sorted({m.batch_size for m in report.measurements})]
-    figure = Figure(figsize=(8, 0.32 * len(names) + 1.6), dpi=130, layout="constrained")
+    shown = [entry for entry in entries if entry.cost.speedup and entry.model not in leave_out]
+    if not shown:
+        raise ValueError("a picture of shares of time needs times that were compared with a baseline, got none.")
+    names = list(dict.fromkeys(entry.model for entry in shown))
+    forms = list(dict.fromkeys(map(_form, shown)))
+    figure = Figure(figsize=(8, 0.36 * len(names) + 2.2), dpi=130, layout="constrained")
     axis = figure.subplots()
-    for place, (report, size) in enumerate(forms):
-        baseline = report.get(report.baseline, size)
-        shown = [m for m in report.measurements if m.name in names and m.batch_size == size and time_share(m)]
-        shares = [time_share(m) for m in shown]
-        rows = [names.index(m.name) + 0.5 * ((place + 0.5) / len(forms) - 0.5) for m in shown]
-        ends = [[s.value - s.low for s in shares], [s.high - s.value for s in shares]]
-        label = f"time, batch {size}, {baseline.dtype}, {baseline.execution}"
-        axis.errorbar([s.value for s in shares], rows, xerr=ends, fmt="o", markersize=4, linewidth=1, label=label)
-        counted = [m for m in shown if m.gmacs and baseline.gmacs] if place == 0 else []
-        if counted:
-            where = [m.gmacs / baseline.gmacs for m in counted]
-            axis.plot(where, [names.index(m.name) for m in counted], "k|", markersize=14, label="multiply-accumulates")
+    for place, form in enumerate(forms):
+        of_form = [entry for entry in shown if _form(entry) == form]
+        shares = [1 / entry.cost.speedup for entry in of_form]
+        ends = [[1 / bound for bound in reversed(entry.cost.speedup_interval)] for entry in of_form]
+        spread = [[abs(share - end[side]) for share, end in zip(shares, ends, strict=True)] for side in (0, 1)]
+        rows = [names.index(entry.model) + 0.6 * ((place + 0.5) / len(forms) - 0.5) for entry in of_form]
+        label = "time, batch {}, {}, {}".format(*form)
+        axis.errorbar(shares, rows, xerr=spread, fmt="o", markersize=3.5, linewidth=1, label=label)
+    counted = _shares_of_arithmetic(entries, names)
+    axis.plot(
+        list(counted.values()),
+        [names.index(name) for name in counted],
+        "k|",
+        markersize=14,
+        label="multiply-accumulates",
+    )
     axis.set_yticks(range(len(names)), [plain_text(name) for name in names])
     axis.set(xlim=(0, None), ylim=(len(names) - 0.5, -0.5))
-    axis.set_xlabel(f"share of {plain_text(reports[0].baseline)}, median of paired rounds and interval")
-    axis.set_title(plain_text(reports[0].describe_machine()), fontsize=9)
-    axis.legend(fontsize=8)
+    axis.set_xlabel(f"share of {plain_text(shown[0].cost.baseline)}, median of paired rounds and interval")
+    first = shown[0]
+    axis.set_title(
+        plain_text(
+            f"{first.cost.hardware}, {first.cost.num_threads} threads, torch {first.provenance.versions.get('torch')}"
+        ),
+        fontsize=9,
+    )
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     axis.spines[["top", "right"]].set_visible(False)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path
+
+
+def _form(entry: ResultEntry) -> tuple:
+    """How it was run: batch size, number type, eager or compiled."""
+    return entry.cost.batch_size, entry.cost.dtype, entry.cost.execution
+
+
+def _shares_of_arithmetic(entries: Sequence[ResultEntry], names: list[str]) -> dict[str, float]:
+    """Model -> its share of the baseline's multiply-accumulates, where both are known."""
+    gmacs = {entry.model: entry.cost.gmacs for entry in entries if entry.cost.gmacs}
+    baselines = {entry.model: entry.cost.baseline for entry in entries if entry.cost.baseline}
+    return {
+        name: gmacs[name] / gmacs[baselines[name]] for name in names if name in gmacs and baselines.get(name) in gmacs
+    }
