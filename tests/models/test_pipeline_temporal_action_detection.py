@@ -1,5 +1,6 @@
 """The detection pipeline: equal to reader, processor and model by hand, from any source, whatever the batch, one bad file at a time."""
 
+import copy
 import io
 import itertools
 import json
@@ -35,6 +36,7 @@ from hf_effvid.models.detection_frames import DetectorInputError
 from hf_effvid.models.detection_windows import WindowCutter
 from hf_effvid.models.time_grid import TimeGrid, window_starts
 from hf_effvid.models.video_errors import VideoNotReadable
+from hf_effvid.pipelines.feature_extraction import FeatureExtractor
 from tests.parity.actionformer_reference import EVALUATIONS, ReferenceCase
 from tests.video_corpus.encode import encode, pattern
 from tests.video_corpus.mp4_edit import set_matrix
@@ -506,6 +508,19 @@ def test_every_form_of_features_gives_the_same(tmp_path):
     whole = make_feature_pipeline(window_length=None)
     assert_same(whole(features, fps=25.0, window=16 * 4 / 25, overlap=8 * 4 / 25), found)
     assert all(one["end"] <= 5.0 for one in pipe({**vars(stored), "duration": 5.0}))
+
+
+def test_extracted_features_go_in_as_they_come_out(pipe, videos):
+    extractor = FeatureExtractor(pipe.model, pipe.video_processor, device="cpu")
+    head = make_detector(input_size=pipe.model.config.feature_sizes[0])
+    weights = pipe.model.state_dict()
+    head.load_state_dict({name: weights[name] for name in head.state_dict()})
+    processor = copy.copy(pipe.video_processor)
+    processor.window_length = None
+    detect = TemporalActionDetectionPipeline(head, video_processor=processor, device="cpu")
+    whole = pipe(videos["long.mp4"], window=100.0)
+    assert_same(detect(extractor(videos["long.mp4"])), whole)
+    assert_same(detect([extractor(videos["long.mp4"])])[0], whole)
 
 
 def test_the_other_kind_of_input_says_what_to_do(pipe, videos, tmp_path):

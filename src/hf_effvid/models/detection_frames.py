@@ -74,6 +74,7 @@ class TickedFrames:
         return self.duration if self.duration and abs(self.duration - ticked) <= 1 / self.fps else ticked
 
     def __iter__(self):
+        self.num_ticks = 0
         source = encoded_behind(self.source)
         if isinstance(source, Mapping) and "frames" in source:
             self.source_fps = source.get("fps") or self.source_fps
@@ -151,7 +152,7 @@ class TickedFrames:
         rate = self.source_fps or self.fps
         self._known(f"<{type(source).__name__}>", rate, None)
         size = self.size
-        for _, frame in on_the_clock(_timed(source, rate), self.start, self.end, self.fps, 1 / (rate or self.fps)):
+        for _, frame in on_the_clock(_timed(source, rate), self.start, self.end, self.fps, 1 / rate):
             pixels = read_frames([frame], self.limits, size=size).pixels
             size = pixels.shape[1:3]  # later frames become as large as the first
             yield to_frames(pixels[0])

@@ -20,6 +20,8 @@ def kind_of(inputs, features=False):
         inputs: What the caller passed.
         features: Whether features (T, C) are meant where an array is given: then one with three dimensions is a list of them.
     """
+    if features and hasattr(inputs, "features") and not hasattr(inputs, "column_names"):
+        return SINGLE  # stored or extracted features of one video, possibly a named tuple; data sets call their columns so
     if isinstance(inputs, (list, tuple)):
         return SINGLE if not features and is_valid_video(inputs) else LIST
     if getattr(inputs, "ndim", None) == (3 if features else 5) or is_array_of_paths(inputs) or is_column(inputs):
