@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hf_effvid.hub.published_tasks import task_of_checkpoint
 from hf_effvid.hub.push import push_checkpoint
 from hf_effvid.hub.staging import stage_checkpoint
 from hf_effvid.hub.verify import verify_checkpoint
@@ -39,8 +40,8 @@ def upload_model(
         stage_folder: folder to write; an earlier staging in it is replaced.
         card: fields of the card (dict), or a .yaml or .md file.
         results: results file; default: `model_cards/results/<name>.json` when it exists.
-        data: `{"source", "split", "name", "max_videos"}` to re-check the recorded accuracy on; `name` is the data set's
-            in the results, where they hold several.
+        data: `{"source", "split", "name", "max_videos"}` to re-check the recorded accuracy on, a data set or a detector's
+            annotations; `name` is the data set's in the results, where they hold several.
         publish: push for real.
         private: visibility of a new repository.
         tag: tag for the commit.
@@ -52,10 +53,8 @@ def upload_model(
     folder = stage_checkpoint(checkpoint, stage_folder, card=card, results=results, repo_id=repo_id, overwrite=True)
     rows, claim = None, {}
     if data is not None:
-        from hf_effvid.data.loading import load_video_dataset
-
         claim = {"dataset_name": data.get("name"), "split": data.get("split", "test")}
-        rows = load_video_dataset(data["source"], split=claim["split"])
+        rows = task_of_checkpoint(str(folder)).load_data(data["source"], claim["split"])
     report = verify_checkpoint(folder, rows, results=results, max_videos=(data or {}).get("max_videos"), **claim)
     print(report.to_text(), end="\n\n")
     if not report.ok:

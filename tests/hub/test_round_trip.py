@@ -18,6 +18,7 @@ from hf_effvid.hub.staging import stage_checkpoint
 from .interpreter import run_python
 from .server import TOKEN, HubServer
 from .tiny_checkpoint import tiny_model, tiny_processor
+from .tiny_detector import LABELS, pixel_detector
 
 
 pytestmark = [pytest.mark.hub, pytest.mark.timeout(1800)]
@@ -158,6 +159,46 @@ def test_a_peft_adapter_repository(hub, adapter, clips, tmp_path):
     assert expected.logits != reference_logits(tiny_model(), (1, 4, 3, 32, 32)).logits
     code = STRANGER.format(name="org/adapter", revision=None, clips=clips)
     assert_answers_as(run_python(hub, tmp_path / "home", code, with_package=False), expected)
+
+
+# what is fine-tuned and published anew by somebody without the package still opens by its task
+DETECT = """
+from transformers import pipeline
+options = {{"trust_remote_code": True}} if {trust} else {{}}
+detect = pipeline("temporal-action-detection", model={name!r}, **options)
+answer = {{"found": detect({clips!r}, top_k=5, progress=False), "module": type(detect).__module__}}
+if {publish!r}:
+    detect.model.push_to_hub({publish!r})
+    detect.video_processor.push_to_hub({publish!r})
+"""
+
+
+def test_a_stranger_detects_and_publishes_again(hub, clips, tmp_path):
+    model, processor = pixel_detector()
+    push_checkpoint(
+        stage_checkpoint(model, tmp_path / "detector", processor, repo_id="org/detector"),
+        "org/detector",
+        dry_run=False,
+        endpoint=hub.endpoint,
+    )
+    code = {"clips": clips, "trust": True}
+    first = run_python(
+        hub,
+        tmp_path / "first",
+        DETECT.format(name="org/detector", publish="org/again", **code),
+        with_package=False,
+    )
+    second = run_python(
+        hub, tmp_path / "second", DETECT.format(name="org/again", publish=None, **code), with_package=False
+    )
+    assert [len(found) for found in first["found"]] == [5, 5] and first["found"] == second["found"]
+    assert {found["label"] for video in first["found"] for found in video} <= set(LABELS)
+    assert first["module"].startswith("transformers_modules.org.detector.")
+    # the package wins over remote code and needs no trust
+    ours = "import hf_effvid\n" + DETECT.format(name="org/again", publish=None, clips=clips, trust=False)
+    third = run_python(hub, tmp_path / "third", ours, with_package=True)
+    assert third["found"] == first["found"]
+    assert third["module"] == "hf_effvid.models.pipeline_temporal_action_detection"
 
 
 PUBLISH_WITH_TRANSFORMERS = """

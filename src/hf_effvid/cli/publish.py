@@ -191,7 +191,8 @@ def stage(
 def verify(
     checkpoint: Annotated[str, typer.Argument(help="Staged folder or Hub id. Its code is executed.")],
     data: Annotated[
-        str | None, typer.Option(help="Data set on which the recorded accuracy is measured again.")
+        str | None,
+        typer.Option(help="Data set, or a detector's annotations, on which the recorded accuracy is measured again."),
     ] = None,
     root: Root = None,
     format: Format = None,
@@ -208,15 +209,15 @@ def verify(
     as_json: JsonFlag = False,
     quiet: Quiet = False,
 ) -> None:
-    """Load a checkpoint in a fresh interpreter without this package, compare logits, run the stock pipeline, check the card.
+    """Load a checkpoint in a fresh interpreter without this package, compare outputs, run the stock pipeline, check the card.
 
     Example: `effvid verify staged/my-model --data my_videos/ --max-videos 50`
     """
-    from ..data.loading import load_video_dataset
+    from ..hub.published_tasks import task_of_checkpoint
     from ..hub.verify import verify_checkpoint
 
     options = list_options(root, multi_label, format, labels, skip_missing)
-    videos = load_video_dataset(data, split=split, **options) if data is not None else None
+    videos = task_of_checkpoint(checkpoint).load_data(data, split, **options) if data is not None else None
     report = verify_checkpoint(
         checkpoint,
         videos,

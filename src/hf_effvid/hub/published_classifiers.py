@@ -1,5 +1,6 @@
 """Video classifiers as they are published: stock transformers opens and runs them, our own architectures and others."""
 
+from ..data.loading import load_video_dataset
 from ..evaluation.classification import evaluate_classifier
 from ..host_loading import load_video_classifier
 from ..host_processing import clip_shape
@@ -35,6 +36,9 @@ class VideoClassification(PublishedTask):
 
     def write_probes(self, checkpoint, folder):
         return Probes([str(path) for path in write_probe_clips(folder)], {})
+
+    def load_data(self, source, split=None, **options):
+        return load_video_dataset(source, split=split, **options)
 
     def measure(self, folder, data, split=None, max_videos=None, claim=None, **options):
         # the views of the claim, which may differ from the recipe's

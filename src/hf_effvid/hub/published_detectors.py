@@ -42,8 +42,12 @@ class _Detection(PublishedTask):
         options = {"threshold": 0.0, "top_k": _MAX_PROBE_ANSWERS, "progress": False, **probes.options}
         return [detect(file, **options) for file in probes.files]
 
+    def load_data(self, source, split=None, **options):
+        known = {name: options[name] for name in ("format", "root", "class_names", "missing") if name in options}
+        return load_detection_annotations(source, split=split, **known)
+
     def measure(self, folder, data, split=None, max_videos=None, claim=None, **options):
-        annotations = data if isinstance(data, DetectionAnnotations) else load_detection_annotations(data)
+        annotations = data if isinstance(data, DetectionAnnotations) else self.load_data(data)
         if split is not None:
             annotations = annotations.in_split(split)
         if max_videos is not None and len(annotations.videos) > max_videos:

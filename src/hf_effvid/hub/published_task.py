@@ -88,6 +88,10 @@ class PublishedTask:
         """What the pipeline of this process answers; None where nothing compares with that of a stranger."""
         return None
 
+    def load_data(self, source, split: str | None = None, **options):
+        """Somebody's videos, as `measure` takes them; options are those of `load_video_dataset`, what a task has no use for is left out."""
+        raise NotImplementedError
+
     def measure(self, folder, data, split=None, max_videos=None, claim=None, **options) -> Measured:
         """Accuracy on somebody's videos, measured as a `Claim` says it was."""
         raise NotImplementedError

@@ -434,7 +434,7 @@ class Progress:
         options = {"unit": "s", "unit_scale": True} if self.by_seconds else {"unit": "video", "total": total}
         disable = None if wanted is None else not wanted
         self.bar = logging.tqdm(disable=disable, delay=2.0 if wanted is None else 0.0, desc="detecting", **options)
-        self.seconds = 0.0
+        self.seconds, self.total = 0.0, None  # the bar itself has no total where bars are switched off
 
     def __enter__(self):
         return self
@@ -445,11 +445,11 @@ class Progress:
     def lasts(self, seconds):
         """The video at hand has so many seconds, if known."""
         if self.by_seconds and seconds:
-            self.bar.total = round(seconds, 1)
+            self.bar.total = self.total = round(seconds, 1)
 
     def reached(self, seconds):
         """A window that ends there is done."""
-        seconds = round(min(seconds, self.bar.total or seconds), 1)
+        seconds = round(min(seconds, self.total or seconds), 1)
         if self.by_seconds:
             self.bar.update(seconds - self.seconds)
             self.seconds = seconds
@@ -458,8 +458,8 @@ class Progress:
         """A video is done."""
         if not self.by_seconds:
             self.bar.update(1)
-        elif self.bar.total:
-            self.reached(self.bar.total)
+        elif self.total:
+            self.reached(self.total)
 
 
 def check_detector(model, processor):
