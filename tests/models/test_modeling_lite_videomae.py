@@ -18,7 +18,13 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from hf_effvid import LiteVideoMAEConfig, LiteVideoMAEForVideoClassification, LiteVideoMAEModel
+from hf_effvid import (
+    ActionFormerConfig,
+    ActionFormerForTemporalActionDetection,
+    LiteVideoMAEConfig,
+    LiteVideoMAEForVideoClassification,
+    LiteVideoMAEModel,
+)
 from hf_effvid.models.selection_scope import SelectionScopeError
 from hf_effvid.models.token_selection import (
     SCORERS,
@@ -356,6 +362,14 @@ def test_longer_clips_by_interpolated_positions(lite, stock):
 def test_a_window_of_several_clips_is_refused(lite):
     with pytest.raises(SelectionScopeError, match="one clip of 4 frames, got 8"):
         lite(tiny_clips(frames=8))
+
+
+def test_a_detector_that_would_select_over_its_windows_is_refused():
+    """Tokens that are gone leave holes in the features per time, so that a detector takes the whole trunk."""
+    backbone = LiteVideoMAEConfig(**TINY_VIDEOMAE, keep_ratio=0.5)
+    config = ActionFormerConfig(backbone_config=backbone, num_labels=2, clip_frames=4, frames_per_step=2)
+    with pytest.raises(ValueError, match="no trunk of model_type 'lite_videomae'.*features"):
+        ActionFormerForTemporalActionDetection(config)
 
 
 def test_a_scorer_that_does_not_exist_is_named(lite):
