@@ -17,6 +17,7 @@ A page marks the places with comments that Markdown does not show, `<!-- NAME: b
     explanations of STEM the scores of explanations in that file
     selection of STEM    a study of token selection: accuracy of every arm at every budget
     budgets of STEM      budgets per clip (LITE++): accuracy, cost, and differences to what each could be replaced by
+    detections of STEM   detectors of actions: average mAP of every arm and baseline, and the paired difference to the best baseline
     quoted               accuracies that others published
 
 Seeds of one model, data set and variant become one row: the mean, the accuracy of each seed, and the Wilson interval of the mean over the
@@ -46,7 +47,7 @@ DIFFERENCE = "top1 difference, A minus B"
 IN_FRONT = ("baselines", "real")
 
 SECTION = re.compile(
-    r"<!-- ((?:models|results|quoted|speed|explanations|selection|budgets)(?: of [\w.-]+)?): begin -->"
+    r"<!-- ((?:models|results|quoted|speed|explanations|selection|budgets|detections)(?: of [\w.-]+)?): begin -->"
 )
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 OUTPUT_AFTER = re.compile(r"\s*<!-- output: begin -->\n(.*?)<!-- output: end -->", re.DOTALL)
@@ -169,6 +170,8 @@ def with_tables(page: str, results: Path = RESULTS) -> str:
             text = selection_table(entries)
         elif kind == "budgets":
             text = budgets_table(entries)
+        elif kind == "detections":
+            text = detections_table(entries)
         else:
             text = quoted_table(entries)
         page = with_section(page, name, text)
@@ -274,6 +277,40 @@ def budgets_table(entries: list[ResultEntry]) -> str:
         )
     header = ("policy", "small budget", "GMACs", "top-1", "minus base budget", "minus one ratio of equal cost")
     return _table((*header, "minus budgets at random", "n"), rows)
+
+
+def detections_table(entries: list[ResultEntry]) -> str:
+    """Average mAP with its interval per arm, the values of its seeds, and how far it is ahead of the best trivial baseline, in per cent."""
+    seeds: dict[tuple, list[ResultEntry]] = {}
+    means: list[ResultEntry] = []
+    for entry in entries:
+        if entry.metric("average_mAP") is not None:
+            means += [entry] if entry.provenance.seed is None else []
+            seeds.setdefault((entry.model, entry.variant), []).append(entry)
+
+    def points(metric: Metric | None, form: str) -> str:
+        if metric is None:
+            return "-"
+        return f"{100 * metric.value:{form}} [{100 * metric.interval[0]:{form}}, {100 * metric.interval[1]:{form}}]"
+
+    rows, against = [], ""
+    for entry in means:
+        ahead = next((metric for metric in entry.metrics if metric.name.startswith("average_mAP minus ")), None)
+        against = ahead.name.removeprefix("average_mAP minus ") if ahead else against
+        runs = seeds.get((entry.model, entry.variant.partition(", mean of ")[0]), [])
+        single = [f"{100 * run.metric('average_mAP').value:.1f}" for run in runs if run.provenance.seed is not None]
+        rows.append(
+            (
+                f"{_plain(entry.model)}, {_plain(entry.variant)}",
+                points(entry.metric("average_mAP"), ".1f"),
+                ", ".join(single) or "-",
+                *(f"{100 * entry.metric(f'mAP@{tiou}').value:.1f}" for tiou in ("0.3", "0.5", "0.7")),
+                points(ahead, "+.1f"),
+                str(entry.metrics[0].n),
+            )
+        )
+    header = ("", "average mAP .3-.7 [95 %]", "seeds", "@.3", "@.5", "@.7")
+    return _table((*header, f"minus {_plain(against)}" if against else "difference", "videos"), rows)
 
 
 def grouped(entries: Iterable[ResultEntry]) -> list[Group]:
