@@ -125,8 +125,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--root", help="folder with the videos")
     parser.add_argument("--split", default="validation")
-    for kind in ("features", "pixels", "frozen"):
-        parser.add_argument(f"--{kind}", action="append", default=[], metavar="NAME=PLACE")
+    several = {"action": "append", "default": [], "metavar": "NAME=PLACE"}
+    parser.add_argument("--features", **several)
+    parser.add_argument("--pixels", **several)
+    parser.add_argument("--frozen", **several)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=600, help="of arms on features")
     parser.add_argument("--pixel-steps", type=int, default=300, help="of arms on pixels")
