@@ -21,6 +21,7 @@ COMMANDS = (
     "predict",
     "explain",
     "check",
+    "detect",
     "cache",
     "train",
     "evaluate",

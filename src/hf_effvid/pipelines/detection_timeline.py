@@ -178,9 +178,11 @@ def _save(figure, path):
     if path.suffix.lower() not in (".png", ".svg"):
         raise ValueError(f"a timeline is written to .png or .svg, got {path.name!r}.")
     path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".part")
     if path.suffix.lower() == ".png":
-        figure.savefig(path)
+        figure.savefig(draft, format="png")
     else:  # text stays text, and equal pictures are equal files
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "hf_effvid"}):
-            figure.savefig(path, metadata={"Date": None})
+            figure.savefig(draft, format="svg", metadata={"Date": None})
+    os.replace(draft, path)
     return path

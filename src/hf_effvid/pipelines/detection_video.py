@@ -55,11 +55,13 @@ def write_detection_video(
 
     Raises:
         VideoError: the source cannot be read.
-        ValueError: another suffix.
+        ValueError: another suffix, or the path of the source.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise ValueError(f"a video with labels is written to .mp4, got {path.name!r}.")
+    if isinstance(source, (str, os.PathLike)) and os.path.abspath(source) == os.path.abspath(path):
+        raise ValueError(f"{path} is the video itself: choose another name for the copy.")
     limits = limits or VideoLimits.default()
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".part")
