@@ -128,6 +128,17 @@ def test_finetune_classifier(tmp_path, flags):
 
 
 @pytest.mark.slow
+def test_detector_cost(tmp_path):
+    options = ("--rounds", "1", "--blocks", "1", "--results", "cost.json", "--chart", "cost.png")
+    printed = run(EXAMPLES / "detector_cost.py", tmp_path, *options)
+    assert "1122.0 GMACs, 274.1 hook-style" in printed and "13182.0 GMACs, 3886.9 hook-style" in printed
+    assert "post-processing of 400000 candidates" in printed and (tmp_path / "cost.png").stat().st_size > 10_000
+    results = {entry.model: entry for entry in ResultsFile.load(tmp_path / "cost.json").results}
+    assert results["post-processing"].metric("processor_seconds").value < 5  # 1 where nobody else counts
+    assert results["VideoMAE-S, THUMOS14"].metric("hook_style_head_gmacs").value == pytest.approx(14.46, abs=0.02)
+
+
+@pytest.mark.slow
 def test_bench_detection(tmp_path):
     """That both evaluators agree is checked inside; how much faster ours is depends on the number of predictions."""
     printed = run(EXAMPLES / "bench_detection.py", tmp_path, "--predictions", "1500", "--results", "speed.json")

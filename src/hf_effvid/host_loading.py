@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from safetensors import SafetensorError
-from transformers import AutoModelForVideoClassification
+from transformers import AutoModelForVideoClassification, PreTrainedConfig
 from transformers.utils import find_adapter_config_file
 
 
@@ -71,6 +71,23 @@ def load_video_classifier(name, trust_remote_code=False, **options):
         return load_adapter(name, **options)
     with one_line_errors(name, **options):
         return AutoModelForVideoClassification.from_pretrained(name, **options)
+
+
+def checkpoint_model_type(name, **options):
+    """The `model_type` in a checkpoint's configuration; None where there is none, such as in the folder of an adapter.
+
+    Args:
+        name: folder or Hub id.
+        options: about the Hub (`revision`, `token`, `cache_dir`).
+
+    Raises:
+        CheckpointNotFound: nothing is there.
+    """
+    with one_line_errors(name, **options):
+        try:
+            return PreTrainedConfig.get_config_dict(os.fspath(name), **options)[0].get("model_type")
+        except OSError:
+            return None
 
 
 def load_adapter(name, **options):

@@ -160,10 +160,16 @@ def _draw_errors(report, folder):
 
 @app.command()
 def bench(
-    models: Annotated[list[str], typer.Argument(help="Folders or Hub ids of Hugging Face video classifiers.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Folders or Hub ids of Hugging Face video classifiers, or of action detectors.")
+    ],
     batch_sizes: Annotated[str, typer.Option(help="Comma-separated clips per forward pass.")] = "1",
     rounds: Annotated[int, typer.Option(help="Interleaved rounds; 6 or more give a 95 % interval.")] = 10,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    clock: Annotated[
+        str,
+        typer.Option(help="wall, or processor: seconds computed, with --threads 1, where others use the machine too."),
+    ] = "wall",
     dtype: Annotated[
         str, typer.Option(help="Comma-separated: float32, bfloat16, float16, bfloat16-autocast; every model in each.")
     ] = "float32",
@@ -191,15 +197,34 @@ def bench(
 ) -> None:
     """Measure parameters, multiply-accumulates, latency, throughput and memory of models on this machine.
 
+    Of action detectors: seconds of video per second, and the shares of decoding, backbone, head and post-processing.
+
     Example: `effvid bench run/model MCG-NJU/videomae-base-finetuned-kinetics --batch-sizes 1,8 --budget-ms 50`
 
     Example: `effvid bench run/model --dtype float32,bfloat16 --compile none,default`
     """
     from ..evaluation.benchmark import benchmark
     from ..evaluation.benchmark_budget import recorded_accuracies
-    from ..evaluation.benchmark_variants import in_every_form
-    from ..evaluation.results import ResultsFile, add_results
+    from ..evaluation.benchmark_detector import benchmark_detectors
+    from ..evaluation.benchmark_variants import are_detectors, in_every_form
+    from ..evaluation.results import ResultsFile
 
+    sizes = numbers(batch_sizes)
+    shared = {"rounds": rounds, "threads": threads, "device": device, "video": video, "clock": clock}
+    shared["progress"] = show_progress(quiet)
+    if are_detectors(models):
+        told = {
+            "--batch-sizes": sizes != (1,),
+            "--compile": compile != "none",
+            "--baseline": baseline,
+            "--chart": chart,
+        }
+        told |= {"--budget-ms": budget_ms, "--accuracies": accuracies}
+        if any(told.values()):
+            raise typer.BadParameter("is for classifiers", param_hint=", ".join(name for name in told if told[name]))
+        report = benchmark_detectors(in_every_form(models, dtype.split(","), [None]), **shared)
+        _tell(report, results, as_json)
+        return
     if chart is not None and not accuracies:
         raise typer.BadParameter("a chart of accuracy against time needs --accuracies", param_hint="--chart")
     modes = [None if mode == "none" else mode for mode in compile.split(",")]
@@ -207,24 +232,28 @@ def bench(
     known = [entry for path in accuracies or () for entry in ResultsFile.load(path).results]
     report = benchmark(
         variants,
-        batch_sizes=numbers(batch_sizes),
-        rounds=rounds,
-        threads=threads,
+        batch_sizes=sizes,
+        **shared,
         accuracies=recorded_accuracies(known, [variant.name for variant in variants], dataset) if known else None,
-        device=device,
-        video=video,
         baseline=baseline,
         budget_ms=budget_ms,
         memory=not no_memory,
-        progress=show_progress(quiet),
     )
-    if results is not None:
-        add_results(results, report.to_result_entries())
     if chart is not None:
         report.plot_pareto(chart)
-    if as_json:
-        print_json(ResultsFile(report.to_result_entries()).to_dict())
-        return
-    Console().print(report.to_table())
-    if budget_ms is not None:
+    _tell(report, results, as_json)
+    if budget_ms is not None and not as_json:
         print(report.best_under_budget(budget_ms).reason)
+
+
+def _tell(report, results: Path | None, as_json: bool) -> None:
+    """Results of a benchmark, to file and screen."""
+    from ..evaluation.results import ResultsFile, add_results
+
+    entries = report.to_result_entries()
+    if results is not None:
+        add_results(results, entries)
+    if as_json:
+        print_json(ResultsFile(entries).to_dict())
+    else:
+        Console().print(report.to_table())

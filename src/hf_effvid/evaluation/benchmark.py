@@ -9,7 +9,6 @@ is recorded in the one result format (`to_result_entries`).
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import torch
 
 from .benchmark_budget import as_accuracies, check_budget
 from .benchmark_execution import BenchmarkError, check_clock, choose_execution, execution_settings, resolve_device
+from .benchmark_load import describe_load
 from .benchmark_measuring import SEED, measure_batch, prepare, with_cpu_memory, with_speedups, with_stages
 from .benchmark_progress import benchmark_progress
 from .benchmark_report import BenchmarkReport, Measurement
@@ -96,7 +96,7 @@ def benchmark(
         memory=memory,
         clock=clock,
     )
-    notes, compiling = _describe_load(device), any(variant.compile for variant in variants)
+    notes, compiling = describe_load(device), any(variant.compile for variant in variants)
     with benchmark_progress(plan.num_steps, progress) as advance, execution_settings(threads, compiling, device):
         num_threads = torch.get_num_threads()
         measurements = _run(plan, num_threads, notes, advance)
@@ -172,19 +172,3 @@ def _check(batch_sizes, rounds, baseline: str | None, names: list[str], budget_m
         raise BenchmarkError(f"rounds must be a positive number, got {rounds!r}.")
     if baseline is not None and baseline not in names:
         raise BenchmarkError(f"the baseline {baseline!r} is none of the models {names}.")
-
-
-def _describe_load(device: torch.device) -> list[str]:
-    """How busy the machine is before anything starts: the first thing to look at when two runs disagree."""
-    notes = []
-    if hasattr(os, "getloadavg"):
-        load, cores = os.getloadavg()[0], os.cpu_count() or 1
-        notes.append(f"load average {load:.1f} on {cores} cores at the start")
-        if load > cores / 2:
-            notes.append("the machine was busy: trust the ratios, not the milliseconds")
-    if device.type == "cuda":
-        tf32 = "allowed" if torch.backends.cudnn.allow_tf32 else "not allowed"
-        notes.append(f"float32 matmul precision {torch.get_float32_matmul_precision()!r}, TF32 in convolutions {tf32}")
-    if device.type == "cpu":
-        notes.append(f"instructions {torch.backends.cpu.get_cpu_capability()}")
-    return notes

@@ -167,22 +167,22 @@ class BenchmarkReport:
         cost = Cost(
             gmacs=m.gmacs or None,
             parameters=m.parameters or None,
-            latency_ms=_rounded(m.latency_ms),
-            latency_p90_ms=_rounded(m.latency_p90_ms),
-            throughput_clips_per_s=_rounded(m.throughput_clips_per_s),
-            peak_memory_mb=_rounded(m.peak_memory_mb),
+            latency_ms=rounded(m.latency_ms),
+            latency_p90_ms=rounded(m.latency_p90_ms),
+            throughput_clips_per_s=rounded(m.throughput_clips_per_s),
+            peak_memory_mb=rounded(m.peak_memory_mb),
             batch_size=m.batch_size,
             hardware=hardware,
             dtype=m.dtype,
             decode_included=False,
-            decode_ms=_rounded(m.decode_ms),
-            preprocess_ms=_rounded(m.preprocess_ms),
+            decode_ms=rounded(m.decode_ms),
+            preprocess_ms=rounded(m.preprocess_ms),
             num_threads=self.num_threads,
             execution=m.execution,
             num_rounds=len(m.times_ms),
             baseline=self.baseline if ratio else None,
-            speedup=_rounded(ratio.median) if ratio else None,
-            speedup_interval=tuple(map(_rounded, ratio.interval)) if ratio else None,
+            speedup=rounded(ratio.median) if ratio else None,
+            speedup_interval=tuple(map(rounded, ratio.interval)) if ratio else None,
             speedup_interval_method=ratio.method if ratio else None,
         )
         return ResultEntry(
@@ -200,6 +200,6 @@ class BenchmarkReport:
         )
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
     """Five digits that count: no clock is better than that, and a file of numbers is read by people too."""
     return None if value is None else float(f"{value:.5g}")

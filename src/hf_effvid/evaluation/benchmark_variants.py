@@ -10,9 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..host_loading import load_video_classifier
+from ..host_loading import checkpoint_model_type, load_video_classifier, one_line_errors
 from ..host_processing import NO_PROCESSOR, load_processor
+from ..models.modeling_actionformer import ActionFormerForTemporalActionDetection
 from .benchmark_execution import BenchmarkError, NumberType
+
+
+DETECTOR = ActionFormerForTemporalActionDetection.config_class.model_type
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,20 @@ def _difference(form: tuple[str, str | None], first: tuple[str, str | None]) -> 
     return f" ({', '.join(parts)})" if parts else ""
 
 
+def are_detectors(models: Sequence[str]) -> bool:
+    """Whether folders or Hub ids hold temporal action detectors, which `benchmark_detectors` measures.
+
+    Raises:
+        BenchmarkError: some do and some do not.
+    """
+    found = {name: checkpoint_model_type(name) == DETECTOR for name in models}
+    if len(set(found.values())) > 1:
+        raise BenchmarkError(
+            f"{', '.join(name for name in found if found[name])} detect actions, the others classify: measure them one kind at a time."
+        )
+    return all(found.values())
+
+
 def _is_named(value) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and not isinstance(value[1], str)
 
@@ -167,10 +185,13 @@ def built(variant: BenchmarkVariant, number_type: NumberType, device: torch.devi
 def _load(variant: BenchmarkVariant, number_type: NumberType):
     path = os.fspath(variant.model)
     try:
+        if checkpoint_model_type(path) == DETECTOR:
+            with one_line_errors(path):
+                return ActionFormerForTemporalActionDetection.from_pretrained(path, dtype=number_type.weights)
         return load_video_classifier(path, dtype=number_type.weights)
     except (OSError, ValueError, KeyError) as error:
         raise BenchmarkError(
-            f"{variant.name}: {path!r} does not open as a video classifier: {str(error).strip().splitlines()[0]}"
+            f"{variant.name}: {path!r} does not open as a video classifier or detector: {str(error).strip().splitlines()[0]}"
         ) from error
 
 

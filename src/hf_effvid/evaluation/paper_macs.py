@@ -26,7 +26,7 @@ def count_paper_macs(detector, inputs: Mapping[str, torch.Tensor]) -> int:
     Raises:
         MacsError: the detector has no VideoMAE trunk; for others there are no published numbers to compare with.
     """
-    trunk = next((module for module in detector.modules() if type(module).__name__ == "VideoMAEModel"), None)
+    trunk = _videomae(detector)
     if trunk is None:
         raise MacsError(
             f"The paper counts detectors on VideoMAE, got {type(detector).__name__} without one. Use count_macs."
@@ -49,6 +49,15 @@ def count_paper_macs(detector, inputs: Mapping[str, torch.Tensor]) -> int:
         for handle in handles:
             handle.remove()
     return total
+
+
+def has_published_count(detector) -> bool:
+    """Whether `count_paper_macs` can count a detector: its trunk is a VideoMAE."""
+    return _videomae(detector) is not None
+
+
+def _videomae(detector):
+    return next((module for module in detector.modules() if type(module).__name__ == "VideoMAEModel"), None)
 
 
 def _is_counted(module):

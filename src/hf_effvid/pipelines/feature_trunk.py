@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedConfig
 
-from ..host_loading import is_adapter, load_video_classifier, one_line_errors
+from ..host_loading import checkpoint_model_type, is_adapter, load_video_classifier, one_line_errors
 from ..host_processing import NO_PROCESSOR, holds_recipe, load_processor, required_frames_per_clip
 from ..models.clip_trunks import TRUNKS
 from ..models.modeling_actionformer import ActionFormerForTemporalActionDetection
@@ -97,20 +96,10 @@ def open_trunk(model, processor=None, trust_remote_code=False) -> FeatureTrunk:
 
 
 def _load(name: str, trust_remote_code: bool):
-    with one_line_errors(name):
-        model_type = _model_type(name)
-    if model_type == "actionformer":
+    if checkpoint_model_type(name) == "actionformer":
         with one_line_errors(name):
             return ActionFormerForTemporalActionDetection.from_pretrained(name)
     return load_video_classifier(name, trust_remote_code)
-
-
-def _model_type(name: str) -> str | None:
-    """What config.json says; None where there is none, such as in the folder of an adapter."""
-    try:
-        return PreTrainedConfig.get_config_dict(name)[0].get("model_type")
-    except OSError:
-        return None
 
 
 def _trunk_of_detector(model, name: str):
