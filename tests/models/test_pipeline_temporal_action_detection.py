@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
+from transformers.utils import logging
 
 import hf_effvid
 from hf_effvid import (
@@ -604,6 +605,12 @@ def test_a_progress_bar_on_request(pipe, videos, capsys):
     pipe([videos["long.mp4"]] * 2, progress=True)
     assert "2/2" in capsys.readouterr().err
     pipe([videos["long.mp4"]] * 2, progress=False)
+    assert capsys.readouterr().err == ""
+    logging.disable_progress_bar()
+    try:
+        pipe(videos["long.mp4"], progress=True)
+    finally:
+        logging.enable_progress_bar()
     assert capsys.readouterr().err == ""
 
 
