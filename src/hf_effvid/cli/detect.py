@@ -34,58 +34,62 @@ def check_output(path: Path | None) -> Path | None:
     return path
 
 
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        callback=check_output,
+        help="Write all of it to one file: .json, .csv; of one video also .srt, .vtt, .png, .svg, .mp4.",
+    ),
+]
+Write = Annotated[
+    str,
+    typer.Option(
+        callback=check_formats,
+        help="What to write there: json,csv,srt,vtt, png,svg (timeline), mp4 (labels burned in).",
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Lowest score; 0 for everything; default: the operating points of the checkpoint, or 0.3."
+    ),
+]
+Window = Annotated[
+    float | None,
+    typer.Option(callback=check_positive, help="Seconds that the detector sees at once; default: the checkpoint's."),
+]
+Truth = Annotated[
+    Path | None, typer.Option(help="Annotations of actions, to be drawn below the detections of a timeline.")
+]
+Live = Annotated[
+    bool, typer.Option("--live", help="VIDEOS is a camera, a pipe or an address: say what happens as it happens.")
+]
+
+
 @app.command()
 def detect(
     videos: Annotated[list[str], typer.Argument(help="Videos, folders of videos, or CSV/TXT lists of them.")],
     model: Annotated[
         str, typer.Option("--model", "-m", help="Folder or Hub id of a detector of actions (ActionFormer).")
     ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            callback=check_output,
-            help="Write all of it to one file: .json, .csv; of one video also .srt, .vtt, .png, .svg, .mp4.",
-        ),
-    ] = None,
+    output: Output = None,
     out_dir: Annotated[
         Path | None, typer.Option("--out-dir", help="Write files of every video to this folder; resumable.")
     ] = None,
-    write: Annotated[
-        str,
-        typer.Option(
-            callback=check_formats,
-            help="What to write there: json,csv,srt,vtt, png,svg (timeline), mp4 (labels burned in).",
-        ),
-    ] = "json",
+    write: Write = "json",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do again what the folder already holds.")] = False,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Lowest score; 0 for everything; default: the operating points of the checkpoint, or 0.3.",
-        ),
-    ] = None,
+    threshold: Threshold = None,
     top_k: Annotated[int | None, typer.Option(min=1, help="Actions per video at most.")] = None,
-    window: Annotated[
-        float | None,
-        typer.Option(
-            callback=check_positive, help="Seconds that the detector sees at once; default: the checkpoint's."
-        ),
-    ] = None,
+    window: Window = None,
     overlap: Annotated[float | None, typer.Option(min=0, help="Seconds of a window that the next sees again.")] = None,
     start: Annotated[float | None, typer.Option(min=0, help="First second to look at.")] = None,
     end: Annotated[float | None, typer.Option(help="Last second to look at.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows per forward pass.")] = 4,
-    annotations: Annotated[
-        Path | None, typer.Option(help="Annotations of actions, to be drawn below the detections of a timeline.")
-    ] = None,
+    annotations: Truth = None,
     root: Root = None,
-    live: Annotated[
-        bool, typer.Option("--live", help="VIDEOS is a camera, a pipe or an address: say what happens as it happens.")
-    ] = False,
+    live: Live = False,
     device: Device = None,
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Let videos be http(s) addresses.")] = False,
     trust_remote_code: RemoteCode = False,
