@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, AutoVideoProcessor
@@ -11,8 +12,9 @@ from typer.testing import CliRunner
 from hf_effvid import train_detector
 from hf_effvid.cli import app
 from hf_effvid.data import load_detection_annotations
-from hf_effvid.data.detection_annotations import DetectionAnnotations
+from hf_effvid.data.detection_annotations import ActionSegment, AnnotatedVideo, DetectionAnnotations
 from hf_effvid.data.feature_store import FeatureStoreWriter
+from hf_effvid.data.synthetic import write_clip
 from hf_effvid.data.synthetic_streams import make_action_streams
 from hf_effvid.evaluation import evaluate_detections
 from hf_effvid.evaluation.detection_baselines import BASELINES, evaluate_without_pixels
@@ -39,6 +41,24 @@ def guessed(annotations):
     return [
         report.average_mAP for kind in BASELINES for report in evaluate_without_pixels(kind, *truth, seeds=range(3))
     ]
+
+
+def write_squares(root, num_train, num_validation):
+    """Video files of 8 seconds with squares of a colour at known times, and their annotations."""
+    generator, videos = np.random.default_rng(0), []
+    for number in range(num_train + num_validation):
+        frames = generator.integers(90, 160, (64, 32, 32, 3), dtype=np.uint8)
+        at, segments = int(generator.integers(4, 10)), []
+        while (end := at + int(generator.integers(8, 20))) < 60:
+            label, (top, left) = int(generator.integers(2)), generator.integers(0, 20, 2)
+            frames[at:end, top : top + 12, left : left + 12] = (220, 20, 20) if label == 0 else (20, 20, 220)
+            segments.append(ActionSegment(["red", "blue"][label], at / 8, end / 8))
+            at = end + int(generator.integers(8, 16))
+        path = root / f"{number}.mp4"
+        write_clip(path, frames, fps=8)
+        split = "train" if number < num_train else "validation"
+        videos.append(AnnotatedVideo(path.name, str(path), split, segments, 8.0, 8.0))
+    return DetectionAnnotations("squares", videos, ["blue", "red"])
 
 
 @pytest.fixture(scope="module")
@@ -82,26 +102,20 @@ class TestLearns:
         assert json.loads((tmp_path / "run" / "training.json").read_text())["items"] == "windows"
 
     @pytest.mark.slow
-    def test_generated_videos_through_pixels(self, tmp_path):
-        """Two kinds of action that a still frame tells apart; the best guess without looking has to be beaten by 0.2."""
-        classes = ["grows", "moves_right"]
-        splits = {"train": 24, "validation": 8}
-        make_action_streams(
-            tmp_path, splits, size=32, seconds=(8, 10), event_seconds=(1.0, 2.0), gap_seconds=(1.0, 2.0), classes=classes,
-            hard_negatives=0.0, noise=1.0, seed=2, progress=False,
-        )  # fmt: skip
-        annotations = load_detection_annotations(tmp_path / "annotations.json")
+    def test_videos_in_which_a_picture_tells_the_action(self, tmp_path):
+        """Files of noise in which a red or a blue square shows up for a while; the best guess without looking is beaten by 0.3."""
+        annotations = write_squares(tmp_path, num_train=16, num_validation=6)
         torch.set_num_threads(1)
         outcome = train(
             small_trunk(),
             annotations,
             tmp_path / "run",
-            {"max_steps": 160, "per_device_train_batch_size": 4, "learning_rate": 3e-3, "ema_decay": 0.95},
+            {"max_steps": 90, "per_device_train_batch_size": 4, "learning_rate": 5e-3, "ema_decay": 0.9},
             config={"hidden_size": 32, "num_branch_layers": 2, "num_stem_layers": 1, "loss_normalizer_init": 30.0},
             augmentation="none",
         )
         guesses = guessed(annotations)
-        assert outcome.metrics["average_mAP"] > max(guesses) + 0.2, (guesses, outcome.metrics)
+        assert outcome.metrics["average_mAP"] > max(guesses) + 0.3, (guesses, outcome.metrics)
 
 
 class TestStarts:
