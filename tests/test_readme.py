@@ -254,6 +254,31 @@ def test_the_table_of_explanations_states_the_paired_difference(tmp_path):
     assert lines[5].endswith("| - | 20 |")
 
 
+def test_the_table_of_detectors_puts_seeds_in_a_row(tmp_path):
+    made = {"task": "temporal-action-detection", "dataset": "streams", "split": "test"}
+
+    def entry(model, variant, value, seed=None, ahead=None):
+        metrics = [Metric("average_mAP", value, 12, (value - 0.05, value + 0.05), "bootstrap")]
+        metrics += [Metric(f"mAP@{tiou}", value, 12) for tiou in (0.3, 0.4, 0.5, 0.6, 0.7)]
+        if ahead is not None:
+            metrics.append(Metric("average_mAP minus uniform segments", ahead, 12, (ahead - 0.1, ahead), "bootstrap"))
+        provenance = Provenance("real_detection.py", seed=seed, date="2026-11-20")
+        return ResultEntry(**made, model=model, variant=variant, metrics=tuple(metrics), provenance=provenance)
+
+    entries = [entry("baseline: uniform segments", "mean of 10 draws", 0.1)]
+    entries += [entry("detector", "features", value, seed) for seed, value in enumerate((0.3, 0.4))]
+    entries += [entry("detector", "features, mean of 2 seeds", 0.35, ahead=0.25)]
+    ResultsFile(entries).save(tmp_path / "d.json")
+    lines = fill_readme.with_tables("<!-- detections of d: begin --><!-- detections of d: end -->", tmp_path)
+    assert "minus uniform segments | videos |" in lines
+    assert (
+        "| detector, features, mean of 2 seeds | 35.0 [30.0, 40.0] | 30.0, 40.0 | 35.0 | 35.0 | 35.0 | +25.0 [+15.0, +25.0] | 12 |"
+        in lines
+    )
+    assert "| baseline: uniform segments, mean of 10 draws | 10.0 [5.0, 15.0] | - |" in lines
+    assert lines.count("| detector, ") == 1, "single seeds have no row of their own"
+
+
 def test_the_table_of_a_selection_study_marks_what_is_shown(tmp_path):
     def arm(variant, right, ahead=None):
         metrics = [Metric.proportion("top1", right, 50)]
