@@ -163,6 +163,8 @@ def test_videos_stretched_to_one_length(videos):
     assert_same(pipe(videos["long.mp4"]), expected)
     in_memory = {"frames": read_video(videos["long.mp4"]).frames, "fps": 10.0}
     assert_same(pipe(in_memory), expected, 1e-4)
+    with pytest.raises(ValueError, match="whole"):
+        pipe(videos["long.mp4"], window=2.0)
 
 
 def test_without_windows_in_the_recipe_inputs_are_as_long_as_in_training(videos):
@@ -594,6 +596,15 @@ def test_half_precision(videos):
     pipe.model.to(torch.bfloat16)
     found = pipe(videos["long.mp4"], top_k=3)
     assert [one["score"] for one in found] == pytest.approx([one["score"] for one in expected], rel=0.1)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(pipe, videos):
+    expected = pipe(videos["long.mp4"], top_k=5)
+    other = make_pixel_pipeline()
+    other.model.to("cuda")
+    other = TemporalActionDetectionPipeline(other.model, video_processor=other.video_processor, device="cuda")
+    assert_same(other(videos["long.mp4"], top_k=5, batch_size=2), expected, 1e-3)
 
 
 def test_a_progress_bar_on_request(pipe, videos, capsys):

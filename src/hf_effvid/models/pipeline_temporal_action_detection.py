@@ -19,12 +19,12 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 from transformers import AutoModel, AutoVideoProcessor, Pipeline
-from transformers.utils import logging
 
 from .batching import Batcher
 from .clip_sampling import check_count
 from .detection_features import are_features, read_features
 from .detection_frames import DetectorInputError, TickedFrames, read_evenly
+from .detection_progress import DetectionProgress
 from .detection_scores import check_threshold, scores_of_video, threshold_per_class
 from .detection_stream import stream_detections
 from .detection_windows import DetectorWindow, WindowCutter, pixels_of
@@ -215,7 +215,7 @@ class TemporalActionDetectionPipeline(Pipeline):
         changes = {name: run[name] for name in RECIPE_PARAMS if name in run}
         forward = partial(self.window_candidates, shared=self.shared_clips(), **changes)
         batcher = Batcher(forward, batch_size, isolate_errors=record, collate=list)
-        bar = Progress(number_of(inputs, not self.reads_pixels), run.get("progress"))
+        bar = DetectionProgress(number_of(inputs, not self.reads_pixels), run.get("progress"))
         failed = None
         with bar:
             for unit, window in self._units(inputs, video_scores, reading, run.get("video_column", "video"), bar):
@@ -291,6 +291,10 @@ class TemporalActionDetectionPipeline(Pipeline):
         video.offset = start or 0.0
         reading |= {"size": decoding_size(processor.recipe(), False), "source_fps": fps, "start": start}
         if processor.resize_length is not None:
+            if window is not None or overlap is not None:
+                raise ValueError(
+                    f"this detector sees every video whole, in {processor.resize_length} steps: no windows."
+                )
             num_steps = processor.resize_length
             frames, video.duration = read_evenly(source, num_steps * per_step, **reading)
             step = video.duration / num_steps
@@ -419,47 +423,6 @@ class TemporalActionDetectionPipeline(Pipeline):
             }
             for label, score, (start, end) in parts
         ]
-
-
-class Progress:
-    """A bar on stderr: seconds of the one video, or videos.
-
-    Args:
-        total: how many videos there are, if known.
-        wanted: True or False; None: on a terminal, after two seconds.
-    """
-
-    def __init__(self, total, wanted):
-        self.by_seconds = total == 1
-        options = {"unit": "s", "unit_scale": True} if self.by_seconds else {"unit": "video", "total": total}
-        disable = None if wanted is None else not wanted
-        self.bar = logging.tqdm(disable=disable, delay=2.0 if wanted is None else 0.0, desc="detecting", **options)
-        self.seconds, self.total = 0.0, None  # the bar itself has no total where bars are switched off
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.bar.close()
-
-    def lasts(self, seconds):
-        """The video at hand has so many seconds, if known."""
-        if self.by_seconds and seconds:
-            self.bar.total = self.total = round(seconds, 1)
-
-    def reached(self, seconds):
-        """A window that ends there is done."""
-        seconds = round(min(seconds, self.total or seconds), 1)
-        if self.by_seconds:
-            self.bar.update(seconds - self.seconds)
-            self.seconds = seconds
-
-    def done(self):
-        """A video is done."""
-        if not self.by_seconds:
-            self.bar.update(1)
-        elif self.total:
-            self.reached(self.total)
 
 
 def check_detector(model, processor):
