@@ -81,9 +81,8 @@ def measure(lite, given, gauge, keep_ratio, **wanted):
         for one in entries
     ]
     add_results(given.results, entries)
-    print(
-        f"\n{entries[0].variant}\n{found.summary()}\n{report.summary()}\n{metrics[-1 - (report.calibration_error is not None)]}"
-    )
+    exact = next(metric for metric in metrics if metric.name.startswith("largest difference"))
+    print(f"\n{entries[0].variant}", found.summary(), report.summary(), f"{exact.name}: {exact.value:.1e}", sep="\n")
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_effvid import EffVidVideoProcessor
-from hf_effvid.compression import OracleSettings
+from hf_effvid.compression import OracleError, OracleSettings
 from hf_effvid.data.synthetic import MOTION_CLASSES, tiny_motion_dataset
 from hf_effvid.evaluation.results import ResultsFile
 from hf_effvid.evaluation.selection_entries import result_entries
@@ -31,6 +31,7 @@ from hf_effvid.training.selection_inputs import INPUT_ARMS, evenly, grid_within,
 from hf_effvid.training.selection_selectors import _begin, selector_sizes
 from hf_effvid.training.selection_settings import StudySettings, known_arms
 from hf_effvid.training.selection_study import study_models, study_token_selection
+from tests.models.lite_hosts import HOSTS
 from tests.models.tiny_videomae import fill_biases
 
 
@@ -357,3 +358,70 @@ def test_the_command_on_the_committed_host(tmp_path):
     lite, adaptive = report.get("lite", 0.7).cost, report.get("LITE++", 0.7).cost
     assert adaptive.gmacs < lite.gmacs < report.full.cost.gmacs and "its oracle" in report.selector["lite"]
     assert (tmp_path / "study" / "kept_on_frames.png").stat().st_size > 10_000
+
+
+# ---- other hosts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("other_hosts") / "motion"
+    return tiny_motion_dataset(
+        folder, MOTION_CLASSES[:7], {"train": 2, "validation": 1, "test": 1}, size=32, num_frames=8
+    )
+
+
+def other_host(name, folder):
+    """A stock ViViT, V-JEPA 2 or TimeSformer with the classes of the clips, saved with its recipe."""
+    model = HOSTS[name].build()
+    names = sorted(MOTION_CLASSES[:7])
+    assert model.config.num_labels == len(names)
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {label: index for index, label in enumerate(names)}
+    model.save_pretrained(folder)
+    EffVidVideoProcessor(
+        num_frames=4, size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_study_of_other_hosts(name, small_clips, tmp_path):
+    """Everything that the host allows, LITE trained and LITE++ calibrated; what it does not allow is a note that says why."""
+    folder = other_host(name, tmp_path / "host")
+    settings = StudySettings(
+        keep_ratios=(0.5, 0.3), draws=2, prior_videos=4, timing_rounds=1, examples=1, batch_size=3, oracle=OracleSettings(oracle_block=-2),
+        selector_args={"max_steps": 2, "use_cpu": True},
+    )  # fmt: skip
+    report = study_token_selection(folder, small_clips, tmp_path / "out", settings, device="cpu", progress=False)
+    assert report.n == 7 and report.full.cost.gmacs > 0
+    wanted = {
+        "random",
+        "grid",
+        "embedding_norm",
+        "position_prior",
+        "lite",
+        "attention",
+        "oracle (true label)",
+        "LITE++",
+    }
+    assert wanted <= set(report.arms)
+    assert report.get("lite", 0.3).cost.gmacs < report.get("lite", 0.5).cost.gmacs < report.full.cost.gmacs
+    assert report.get("lite", 0.5).cost.latency_ms > 0
+    unchecked = "could not be checked: divided attention drops whole tubes" in report.selector["lite"]
+    assert unchecked == (name == "timesformer_divided")
+    # merging is written for VideoMAE's blocks
+    for merger in ("ToMe", "STA", "vid-TLDR"):
+        assert merger not in report.arms
+        assert any(note.startswith(f"{merger} was left out") for note in report.notes)
+    assert (tmp_path / "out" / "kept_on_frames.png").is_file() and (tmp_path / "out" / "tables.md").is_file()
+
+
+@pytest.mark.parametrize("name", ["vivit", "timesformer_joint"])
+def test_an_oracle_at_the_last_block_of_a_host_with_a_class_token_is_refused(name, small_clips, tmp_path):
+    """There the gradient at the patch tokens is exactly zero; the error says which block to take."""
+    folder = other_host(name, tmp_path / "host")
+    settings = StudySettings(**{**SMALL, "train_selector": False, "arms": ("oracle (true label)",)})
+    with pytest.raises(OracleError, match="set oracle_block to -2"):
+        study_token_selection(folder, small_clips, tmp_path / "out", settings, device="cpu", progress=False)

@@ -12,6 +12,10 @@ class OracleError(ValueError):
     """The oracle cannot be computed on this host, or would mean nothing there."""
 
 
+class UncheckableOracleError(OracleError):
+    """Single tokens of this host cannot be left out, so that no oracle can be checked against their deletion."""
+
+
 class ZeroGradientError(OracleError):
     """The class score does not depend on the tensor that the oracle reads, so that every token would score exactly 0."""
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from ..models.token_selection import top_k_indices
-from .oracle_hosts import OracleError, OracleHost, evaluation_mode, oracle_host
+from .oracle_hosts import OracleError, OracleHost, UncheckableOracleError, evaluation_mode, oracle_host
 from .token_importance import OracleSettings, TokenImportance, class_weights, token_gradient
 
 
@@ -27,7 +27,8 @@ def logits_of_top(model, pixel_values, scores: torch.Tensor, num_kept: int) -> t
         (B, K).
 
     Raises:
-        OracleError: the host cannot leave tokens out, or only whole tubes of them, or `num_kept` is out of range.
+        OracleError: the host cannot leave tokens out, or `num_kept` is out of range.
+        UncheckableOracleError: it leaves out whole tubes of them only.
     """
     num_tokens = scores.shape[1]
     if not 1 <= num_kept <= num_tokens:
@@ -44,7 +45,7 @@ def logits_of_top(model, pixel_values, scores: torch.Tensor, num_kept: int) -> t
     if not model_type.startswith("lite_"):
         raise OracleError(f"a {model_type} host keeps all of its tokens: wrap it with select_tokens(model) first.")
     if getattr(model.config, "attention_type", None) == "divided_space_time":
-        raise OracleError(
+        raise UncheckableOracleError(
             "divided attention drops whole tubes, so that single tokens cannot be deleted: use a host with joint attention, or train "
             "without the check (gate=False)."
         )

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from ..compression import OracleSettings
+from ..compression.oracle_hosts import UncheckableOracleError
 from ..compression.token_faithfulness import REPORT_NAME, TokenFaithfulness
 from ..evaluation.selection_report import LITE
 from ..host_loading import load_video_classifier
@@ -25,6 +27,10 @@ VARIANTS = {
     "shuffled": {"shuffled": True},
 }
 """Name -> what is other than in LITE itself. The last is a control: targets of other clips teach places, but no content."""
+
+
+UNCHECKED_NAME = "not_checked.txt"
+"""Beside a selector: why its oracle could not be checked on this host."""
 
 
 def variant_arm(name: str) -> str:
@@ -84,13 +90,13 @@ def study_selectors(
             **options,
         }
         if _begin(run, made_of):
-            train_token_selector(
+            train = partial(
+                train_token_selector,
                 model,
                 data,
                 output_dir=run,
                 oracle=oracle,
                 hidden_sizes=selector_sizes(hidden_size),
-                gate=arm == LITE,
                 force=True,
                 args=args,
                 processor=processor,
@@ -101,9 +107,19 @@ def study_selectors(
                 **options,
                 **load_kwargs,
             )
+            _train(train, run, checked=arm == LITE)
         selectors[arm] = load_video_classifier(run / "model").selector
         told[arm] = _in_words(run)
     return selectors, told
+
+
+def _train(train, run: Path, checked: bool) -> None:
+    """Trains, after the check of the oracle where the host allows one; divided attention cannot leave single tokens out."""
+    try:
+        train(gate=checked)
+    except UncheckableOracleError as error:
+        (run / UNCHECKED_NAME).write_text(f"{error}\n", encoding="utf-8")
+        train(gate=False)
 
 
 def _begin(run: Path, made_of: dict) -> bool:
@@ -121,6 +137,10 @@ def _in_words(run: Path) -> str:
     metrics = json.loads((run / "training.json").read_text(encoding="utf-8")).get("metrics", {})
     shown = [f"{name} {metrics[name]:.3f}" for name in ("loss", "rank_correlation", "overlap") if name in metrics]
     words = "on validation clips: " + ", ".join(shown) if shown else "trained without validation clips"
+    if (run / UNCHECKED_NAME).is_file():
+        return (
+            f"{words}; its oracle could not be checked: {(run / UNCHECKED_NAME).read_text(encoding='utf-8').strip()}"
+        )
     if not (run / REPORT_NAME).is_file():
         return words
     failures = TokenFaithfulness.load(run).failures
