@@ -71,7 +71,7 @@ def entries_of(report, before, name) -> list[ResultEntry]:
         notes = ()
         if report.num_models > 1:
             notes = ("training seeds: " + ", ".join(f"{accuracy:.1%}" for accuracy in result.draws),)
-        arm = "all tokens" if result.keep_ratio == 1 else result.arm
+        arm = SCORES[0] if result.keep_ratio == 1 else result.arm  # all tokens are all tokens
         entries.append(
             ResultEntry(
                 task="token-selection",
