@@ -44,6 +44,7 @@ _PUBLIC_NAMES = {
     "VideoLimits": "models.video_reader",
     "VideoError": "models.video_reader",
     "load_video_dataset": "data.loading",
+    "load_detection_annotations": "data.detection_annotations",
     "check_dataset": "data.doctor",
     "make_action_streams": "data.synthetic_streams",
     "make_motion_dataset": "data.synthetic",

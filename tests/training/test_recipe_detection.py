@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoVideoProcessor, VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor
+from typer.testing import CliRunner
 
+from hf_effvid.cli import app
 from hf_effvid.data.synthetic_streams import make_action_streams
 from hf_effvid.models.configuration_actionformer import ActionFormerConfig
 from hf_effvid.models.modeling_actionformer import ActionFormerForTemporalActionDetection
@@ -161,6 +163,29 @@ def videos_in_their_layout(folder, root, name):
     path = folder / "annotations.json"
     path.write_text(json.dumps({"database": database}))
     return path
+
+
+def test_files_of_features_from_the_command_line(tmp_path):
+    """What the head of thumos14_i3d.yaml says: train on one split, measure on the other; the recipe goes with the model."""
+    data = features_in_their_layout(tmp_path / "data", "thumos14_i3d")
+    database = json.loads(data.read_text())["database"]
+    database["video_2"]["subset"] = "Test"
+    data.write_text(json.dumps({"database": database}))
+    overrides = [*SHRUNK, *QUIET, "model.input_size=8", "model.max_sequence_length=32"]
+    overrides = [part for override in overrides for part in ("--set", override)]
+    features = ["--features", str(tmp_path / "data" / "features"), "--quiet", "--json"]
+    config = ["--config", str(FOLDER / "thumos14_i3d.yaml")]
+    trained = CliRunner().invoke(
+        app, ["train", str(data), "-o", str(tmp_path / "run"), *config, *features, *overrides], catch_exceptions=False
+    )
+    assert trained.exit_code == 0 and json.loads(trained.stdout)["num_train"] == 2
+    model = str(tmp_path / "run" / "model")
+    measured = CliRunner().invoke(
+        app, ["evaluate", model, str(data), "--split", "test", *features], catch_exceptions=False
+    )
+    assert measured.exit_code == 0
+    result = json.loads(measured.stdout)
+    assert result["num_videos"] == 1 and result["run"]["recipe"]["feature_stride"] == 4 and not result["errors"]
 
 
 @pytest.mark.parametrize(("name", "choice"), CASES, ids=NAMES)

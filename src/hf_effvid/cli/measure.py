@@ -131,7 +131,6 @@ def _classifier_report(model, data, videos, options):
 
 def _detector_report(model, data, annotations, features, tious, video_scores, options):
     from ..data.detection_annotations import load_detection_annotations
-    from ..data.feature_store import FeatureStore
     from ..evaluation.detection import ACTIVITYNET_TIOUS
     from ..evaluation.detection_run import evaluate_detections
     from ..evaluation.video_scores import read_video_scores
@@ -141,10 +140,23 @@ def _detector_report(model, data, annotations, features, tious, video_scores, op
     return evaluate_detections(
         model,
         load_detection_annotations(data, **annotations),
-        features=None if features is None else FeatureStore.open(features),
+        features=None if features is None else _open_features(features, model),
         tious=ACTIVITYNET_TIOUS if tious == "activitynet" else numbers(tious, float),
         video_scores=None if video_scores is None else read_video_scores(video_scores),
         **options,
+    )
+
+
+def _open_features(folder, model):
+    """Stored features; one file per video does not say what a feature is, but the detector's recipe does."""
+    from ..data.feature_store import FeatureStore
+    from ..host_processing import load_processor
+
+    if (folder / "index.json").is_file():
+        return FeatureStore.open(folder)
+    recipe = load_processor(model)
+    return FeatureStore.open(
+        folder, stride=recipe.feature_stride, num_frames=recipe.feature_num_frames, fps=recipe.feature_fps
     )
 
 
