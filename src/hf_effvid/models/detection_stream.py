@@ -213,11 +213,13 @@ class _Decider:
             },
         )
         self.hysteresis = StreamingHysteresis(upper, settings.gap)
+        self.shared = pipe.shared_clips()
         self.settled_at = None
 
     def look_at(self, windows):
         for window in windows:
-            (found,) = self.pipe.window_candidates([window], **self.settings.changes, window_reach=self.reach)
+            changes = {**self.settings.changes, "window_reach": self.reach}
+            (found,) = self.pipe.window_candidates([window], shared=self.shared, **changes)
             self.suppression.add(found.segments.cpu(), found.scores.cpu(), found.labels.cpu())
             self.settled_at = None
 
