@@ -13,6 +13,7 @@ _PUBLIC_NAMES = {
     "ActionSegment": "detection_annotations",
     "ClipCollator": "collator",
     "ClipDataset": "clips",
+    "compose_streams": "feature_streams",
     "DatasetReport": "doctor",
     "DetectionAnnotations": "detection_annotations",
     "FeatureStore": "feature_store",
@@ -20,6 +21,7 @@ _PUBLIC_NAMES = {
     "FeatureStoreWriter": "feature_store",
     "MOTION_CLASSES": "synthetic",
     "StoredFeatures": "feature_store",
+    "StreamComposition": "feature_streams",
     "StreamingClipDataset": "clips",
     "TrainTransform": "transforms",
     "check_dataset": "doctor",
@@ -33,6 +35,7 @@ _PUBLIC_NAMES = {
     "make_motion_dataset": "synthetic",
     "tiny_action_streams": "synthetic_streams",
     "tiny_motion_dataset": "synthetic",
+    "write_feature_streams": "feature_streams",
 }
 
 __all__, __getattr__, __dir__ = lazy_names(__name__, _PUBLIC_NAMES)
