@@ -157,9 +157,10 @@ def test_a_pipeline_without_its_code_is_refused(copy):
 
 @pytest.mark.slow
 def test_the_claimed_average_precision_is_measured_again(copy, tmp_path):
-    """On streams of other classes nothing is found, so that a claim of 41 % is refuted, and one of none is not."""
+    """Nobody trained this detector: its card's 41 % are refuted on one video."""
     annotations = tiny_action_streams(tmp_path / "streams") / "annotations.csv"
+    annotations.write_text(annotations.read_text().replace("moves_right", LABELS[0]).replace("grows", LABELS[2]))
     report = verify_checkpoint(copy, annotations, split="test", progress=False)
     assert failed(report) == {"recorded accuracy"}
     assert report.measured["metric"] == "average_mAP" and report.measured["claimed"] == 0.412
-    assert report.measured["measured"] == 0.0
+    assert report.measured["n"] == 1 and report.measured["measured"] < 0.2

@@ -175,7 +175,7 @@ def _detect(request, state):
     single = [detect(probe, **options) for probe in request["probes"]]
     labels = set(detect.model.config.id2label.values())
     for found in (found for answers in single for found in answers):
-        if found["label"] not in labels or not 0 <= found["score"] <= 1 or not 0 <= found["start"] < found["end"]:
+        if found["label"] not in labels or not 0 <= found["score"] <= 1 or not 0 <= found["start"] <= found["end"]:
             raise RuntimeError(f"the pipeline answered {found!r}")
     for one, other in zip(single, detect(request["probes"], batch_size=2, **options), strict=True):
         if [found["label"] for found in one] != [found["label"] for found in other]:
