@@ -21,8 +21,12 @@ from hf_effvid.evaluation.detection_baselines import BASELINES, evaluate_without
 from hf_effvid.models.configuration_video_focalnet import VideoFocalNetConfig
 from hf_effvid.models.modeling_actionformer import ActionFormerForTemporalActionDetection
 from hf_effvid.models.modeling_video_focalnet import VideoFocalNetForVideoClassification
+from hf_effvid.models.video_processing_effvid import EffVidVideoProcessor
+from hf_effvid.training import EffVidTrainingArguments
 from hf_effvid.training.detection_defaults import ActionLengths, num_branch_layers, pixel_sizes
+from hf_effvid.training.detection_setup import open_detector, prepare_backbone
 from hf_effvid.training.detection_splits import detection_splits
+from hf_effvid.training.lora import merge_lora
 
 from .small_detection import CLASSES, make_features
 
@@ -254,6 +258,38 @@ class TestBackbones:
         run = evaluate_detections(outcome.model_dir, validation, progress=False)
         # adapters beside the weights and inside them differ by rounding, which may order equal scores anew
         assert run.report.average_mAP == pytest.approx(outcome.metrics["average_mAP"], abs=0.02)
+
+    def test_merged_adapters_say_what_adapters_beside_the_weights_say(self, tmp_path):
+        detector = ActionFormerForTemporalActionDetection.from_backbone(
+            small_trunk(), num_labels=2, frames_per_step=2, **SMALL
+        )
+        arguments = EffVidTrainingArguments(output_dir=str(tmp_path), use_cpu=True, lora_r=2)
+        wrapped = prepare_backbone(detector, arguments).eval()
+        pixels = torch.randn(2, 12, 3, 32, 32)
+        plain = wrapped(pixel_values=pixels).logits
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.2)
+        adapted = wrapped(pixel_values=pixels)
+        assert (adapted.logits - plain).abs().max() > 1e-3
+        trained = {name for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
+        assert not any(".trunk." in name and "lora" not in name for name in trained)
+        merged = merge_lora(wrapped)(pixel_values=pixels)
+        torch.testing.assert_close(merged.logits, adapted.logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(merged.offsets, adapted.offsets, rtol=0, atol=1e-5)
+
+    def test_pixels_are_normalised_as_the_classifier_was_trained(self, streams, tmp_path):
+        trunk = small_trunk()
+        trunk.save_pretrained(tmp_path / "trunk")
+        EffVidVideoProcessor(
+            num_frames=4, size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}, image_mean=[0.1] * 3, image_std=[0.7] * 3
+        ).save_pretrained(tmp_path / "trunk")  # fmt: skip
+        annotations = load_detection_annotations(streams, split="train")
+        for model in (tmp_path / "trunk", VideoFocalNetForVideoClassification.from_pretrained(tmp_path / "trunk")):
+            detector, processor = open_detector(model, annotations, fields=SMALL)
+            assert list(processor.image_mean) == [0.1] * 3 and dict(processor.size)["shortest_edge"] == 36
+            found = detector.actionformer.backbone.trunk.state_dict()
+            assert all(torch.equal(found[name], value) for name, value in trunk.base_model.state_dict().items())
 
     def test_full_at_a_rate_of_its_own(self, streams, tmp_path):
         _, _, moved = self.run(streams, tmp_path / "a", {"lr_factors": {"trunk": 0.0}})

@@ -7,7 +7,7 @@ import torch
 from transformers import TrainerCallback
 
 from hf_effvid.training import EffVidTrainingArguments
-from hf_effvid.training.schedule import learning_rate_at
+from hf_effvid.training.schedule import learning_rate_at, make_schedule
 from tests.training.small_run import build_trainer, weights
 
 
@@ -127,3 +127,23 @@ def test_optimisers_with_groups_of_their_own_cannot_be_scaled(tmp_path):
     trainer.optimizer_cls_and_kwargs = (torch.optim.SGD, {"params": []})
     with pytest.raises(ValueError, match="lr_batch_size"):
         trainer.create_optimizer()
+
+
+def test_a_run_may_end_before_its_cosine():
+    """As detectors are trained end to end: 60 epochs of a cosine over 100, with a warm-up counted in epochs of the run."""
+    parameter = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    args = EffVidTrainingArguments(
+        output_dir="unused", use_cpu=True, lr_schedule="cosine", learning_rate=0.1, num_train_epochs=60, warmup_epochs=5, schedule_epochs=100
+    )  # fmt: skip
+    schedule = make_schedule(optimizer, args, num_steps=600)
+    rates = []
+    for _ in range(600):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    expected = {"schedule": "cosine", "peak": 0.1, "minimum": 0.0, "start": 0.0, "warmup_steps": 50, "num_steps": 1000}
+    assert rates == pytest.approx([learning_rate_at(step, **expected) for step in range(600)])
+    assert rates[50] == pytest.approx(0.1) and rates[599] > 0.03
+    with pytest.raises(ValueError, match="schedule_epochs belong to lr_schedule"):
+        EffVidTrainingArguments(output_dir="unused", use_cpu=True, schedule_epochs=100)

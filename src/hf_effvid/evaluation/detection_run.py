@@ -66,7 +66,8 @@ class DetectionRun:
     def to_result_entry(self) -> ResultEntry:
         """The entry for a results file, with what the detector was run with."""
         entry = self.report.to_result_entry()
-        return replace(entry, protocol={**entry.protocol, **self.protocol})
+        unread = {"num_unreadable": len(self.errors)} if self.errors else {}
+        return replace(entry, protocol={**entry.protocol, **self.protocol, **unread})
 
 
 def evaluate_detections(

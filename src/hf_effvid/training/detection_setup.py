@@ -19,6 +19,7 @@ from .model_setup import named_preset, processor_for
 
 DETECTOR = "actionformer"
 _FRAMES_PER_STEP = 2
+_PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 _SPATIAL_FIELDS = (
     "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor", "do_normalize", "image_mean",
     "image_std", "num_frames", "horizontal_flip_safe",
@@ -48,15 +49,16 @@ def open_detector(model, annotations, store=None, fields=None, processor=None, s
     set_seed(seed)
     if isinstance(model, (str, os.PathLike)):
         source, model = os.fspath(model), _opened(os.fspath(model), trust_remote_code)
-    else:
-        source = None
+    else:  # a model that was loaded from a folder has its processor there
+        source = getattr(model, "name_or_path", None) or ""
+        source = source if any(os.path.isfile(os.path.join(source, name)) for name in _PROCESSOR_FILES) else None
     fields = dict(fields or {})
     is_config = isinstance(model, PreTrainedConfig)
     found = model if is_config or model is None else model.config
     if found is not None and found.model_type == DETECTOR:
         detector, recipe = _as_detector(model, annotations.class_names, fields), {}
         derived = _recipe_of(source, trust_remote_code, detector.config.backbone_config)
-        if source is None:
+        if "feature_stride" not in derived:
             recipe = _recipe_for(detector.config, annotations, store)
     elif store is not None:
         if model is not None:
