@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hf_effvid.models.detection_frames import DetectorInputError
 from hf_effvid.models.detection_stream import StreamedDetection, stream_detections
 from hf_effvid.models.streaming_hysteresis import hysteresis
-from hf_effvid.models.video_errors import VideoError, VideoNotReadable, VideoSourceNotAllowed
+from hf_effvid.models.video_errors import VideoNotReadable, VideoSourceNotAllowed
 from tests.models.test_pipeline_temporal_action_detection import FPS, LENGTH, PER_STEP, make_pixel_pipeline
 from tests.video_corpus.encode import encode
 
@@ -188,14 +188,15 @@ def test_memory_does_not_grow_with_the_stream(pipe):
 # ---- when it ends --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_source_that_fails_ends_there_and_says_so(pipe):
-    frames, streamed = frames_of(100, seed=5), []
+@pytest.mark.parametrize("error", [VideoNotReadable("camera", "gone"), ZeroDivisionError("camera: gone")])
+def test_a_source_that_fails_ends_there_and_says_so(pipe, error):
+    frames, streamed = frames_of(60, seed=5), []
 
     def cut_off():
         yield from frames
-        raise VideoNotReadable("camera", "gone")
+        raise error
 
-    with pytest.raises(VideoError, match="camera: gone"):
+    with pytest.raises(type(error), match="camera: gone"):
         streamed.extend(pipe.stream(cut_off(), threshold=0.1, window_reach=1.0))
     assert streamed
     # how long the last frame was on display is not known

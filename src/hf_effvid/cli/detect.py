@@ -135,13 +135,17 @@ def detect(
     ):
         records.append(record)
         if "error" in record:
-            print(f"effvid: {record['source']}: {record['message']}", file=sys.stderr)
+            name = "" if record["message"].startswith(record["source"]) else f"{record['source']}: "
+            print(f"effvid: {name}{record['message']}", file=sys.stderr)
     if output is not None:
         _write(output, records, truth, allow_remote)
     if as_json:
         print_json(records)
     else:
         Console().print(detections_table(records))
+    seen = [record["detections"] for record in records if "detections" in record]
+    if threshold and seen and not any(seen):
+        print(f"effvid: nothing scored {threshold:g} or more; --threshold 0 shows everything", file=sys.stderr)
     if all("error" in record for record in records):
         raise typer.Exit(1)
 

@@ -22,7 +22,6 @@ from .read_ahead import read_ahead
 from .streaming_hysteresis import StreamingHysteresis
 from .streaming_suppression import StreamingSuppression
 from .temporal_decisions import decide
-from .video_errors import VideoError
 from .video_processing_effvid import decoding_size
 
 
@@ -82,7 +81,7 @@ def stream_detections(
         ValueError, TypeError: options that make no sense.
         DetectorInputError: the detector takes features, or stretches every video to one length.
         VideoSourceNotAllowed: a device or an address without `live=True`.
-        VideoError: while it runs; what was seen until then is said before.
+        VideoError, or what an iterator raises: while it runs; what was seen until then is said before.
     """
     check_streamable(pipe)
     if threshold is not None:
@@ -93,7 +92,7 @@ def stream_detections(
     if not gap >= 0:
         raise ValueError(f"gap must be 0 or more seconds, got {gap!r}.")
     if live:
-        source = {"frames": live_frames(source, live_options), "fps": fps}
+        source = {"frames": live_frames(source, live_options, limits), "fps": fps}
     elif live_options is not None:
         raise ValueError("live_options are for cameras and addresses: pass live=True, too.")
     else:
@@ -168,7 +167,7 @@ class DetectionStream:
             while True:
                 try:
                     frame = next(frames, None)
-                except VideoError as error:  # what was seen until here is worth saying
+                except Exception as error:  # what was seen until here is worth saying
                     failed, frame = error, None
                 if frame is None:
                     break
