@@ -79,8 +79,8 @@ class _Detection(PublishedTask):
         hard = {"none": "nothing is suppressed", "hard": "hard suppression"}
         text = (
             f"Start and end are seconds from the beginning of the file, cut to its duration. Detections of one class that overlap are "
-            f"suppressed ({hard.get(processor.nms_method, 'soft suppression, sigma ' + format(processor.nms_sigma, 'g'))}); at most "
-            f"{processor.max_segments} remain per video."
+            f"suppressed ({hard.get(processor.nms_method, 'soft suppression, sigma ' + format(processor.nms_sigma, 'g'))}); "
+            f"{'all others' if processor.max_segments is None else f'at most {processor.max_segments}'} remain per video."
         )
         points = getattr(config, "operating_points", None)
         if points:
