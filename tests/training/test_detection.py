@@ -240,6 +240,7 @@ class TestBackbones:
         moved = {name for name, tensor in before.items() if not torch.equal(after[name], tensor)}
         return outcome, model, moved
 
+    @pytest.mark.slow
     def test_frozen(self, streams, tmp_path):
         outcome, model, moved = self.run(streams, tmp_path, {"freeze": ["backbone"]})
         assert not moved and model.config.freeze_backbone
@@ -291,6 +292,7 @@ class TestBackbones:
             found = detector.actionformer.backbone.trunk.state_dict()
             assert all(torch.equal(found[name], value) for name, value in trunk.base_model.state_dict().items())
 
+    @pytest.mark.slow
     def test_full_at_a_rate_of_its_own(self, streams, tmp_path):
         _, _, moved = self.run(streams, tmp_path / "a", {"lr_factors": {"trunk": 0.0}})
         assert not moved

@@ -117,6 +117,32 @@ def test_rates_of_parts():
         parameter_rules(DetectionTask(tiny_detector()), factors={"backbone": 0.1})
 
 
+@pytest.mark.parametrize("trunk", ["video_focalnet", "videomae", "adapters"])
+def test_no_parameter_is_left_without_a_gradient(trunk):
+    """Distributed training would wait for it; also in a batch without annotations."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    fields = {"model_type": "videomae", "image_size": 32, "num_frames": 4} | sizes
+    if trunk == "video_focalnet":
+        fields = {
+            "model_type": trunk,
+            "embed_dim": 8,
+            "depths": [1, 1],
+            "num_frames": 4,
+            "image_size": 32,
+            "patch_size": 4,
+        }
+        fields |= {"focal_levels": [1, 1], "focal_windows": [3, 3]}
+    extra = {"temporal_adapters": True, "freeze_backbone": True} if trunk == "adapters" else {}
+    model = tiny_detector(backbone_config=fields, frames_per_step=2, **extra)
+    nothing = {"grid_segments": torch.zeros(0, 2), "class_labels": torch.zeros(0, dtype=torch.int64)}
+    pixels, mask = torch.randn(2, 8, 3, 32, 32), torch.ones(2, 8, dtype=torch.bool)
+    task = DetectionTask(model).train()
+    batch = {"pixel_values": pixels, "pixel_mask": mask, "labels": [nothing] * 2}
+    assert task.count_positive(batch) == 0
+    task(batch)["loss"].backward()
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
 class TestEvaluation:
     def test_windows_are_merged_and_measured_as_the_pipeline_does_it(self, tmp_path):
         trainer = build_trainer(tmp_path, data={"num_videos": 6, "validation": 3}, max_steps=3, save_strategy="no")

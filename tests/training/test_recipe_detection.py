@@ -188,7 +188,12 @@ def test_files_of_features_from_the_command_line(tmp_path):
     assert result["num_videos"] == 1 and result["run"]["recipe"]["feature_stride"] == 4 and not result["errors"]
 
 
-@pytest.mark.parametrize(("name", "choice"), CASES, ids=NAMES)
+# the first choice of each file by default, the others with the slow tests
+QUICK = [(name, choices[0]) for name, (_, _, choices) in RECIPES.items()]
+RUNS = [pytest.param(*case, marks=[] if case in QUICK else pytest.mark.slow) for case in CASES]
+
+
+@pytest.mark.parametrize(("name", "choice"), RUNS, ids=NAMES)
 def test_two_steps_of_a_shrunken_network(tmp_path, videos, backbone, name, choice):
     pixels = name.endswith("videomae")
     overrides = [*choice, *SHRUNK, *QUIET]
