@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_effvid.evaluation.results import Metric, ResultEntry, ResultsFile, wilson_interval
+from hf_effvid.hub.selection_results import study_table
 from hf_effvid.hub.speed_table import SPEED_HEADER, speed_notes, speed_rows
 
 
@@ -225,26 +226,12 @@ def explanations_table(entries: list[ResultEntry]) -> str:
 def selection_table(entries: list[ResultEntry]) -> str:
     """One row per arm, one column per budget: top-1 in per cent, with an arrow where it is shown to differ from what the entry
     compares it with (`top1 minus ...`), such as random tokens."""
-    arms: dict[str, dict[float, str]] = {}
-    full = None
-    for entry in entries:
-        arm, _, ratio = entry.variant.rpartition(", keep ")
-        top1 = entry.metric("top1")
-        ahead = next((metric for metric in entry.metrics if metric.name.startswith("top1 minus ")), None)
-        if top1 is None:
-            continue
-        if not arm:
-            full = entry
-            continue
-        low, high = ahead.interval if ahead else (0, 0)
-        mark = " ↑" if low > 0 else " ↓" if high < 0 else ""
-        arms.setdefault(arm, {})[float(ratio)] = f"{100 * top1.value:.1f}{mark}"
-    ratios = sorted({ratio for of_arm in arms.values() for ratio in of_arm}, reverse=True)
-    rows = [(_plain(arm), *(of_arm.get(ratio, "-") for ratio in ratios)) for arm, of_arm in arms.items()]
-    table = _table(("arm", *(f"P = {ratio:g}" for ratio in ratios)), rows)
-    if full is None:
+    study = study_table(entries)
+    rows = [(_plain(arm), *cells) for arm, *cells in study.rows]
+    table = _table(("arm", *(f"P = {ratio:g}" for ratio in study.ratios)), rows)
+    if study.full is None:
         return table
-    top1 = full.metric("top1")
+    full, top1 = study.full, study.full.metric("top1")
     told = f"{_plain(full.model)} on {_plain(full.dataset)} ({_plain(full.split)}), n = {top1.n}, all tokens: top-1 {top1.value:.1%} "
     return f"{told}[{top1.interval[0]:.1%}, {top1.interval[1]:.1%}].\n\n{table}"
 
@@ -294,7 +281,7 @@ def detections_table(entries: list[ResultEntry]) -> str:
         return f"{100 * metric.value:{form}} [{100 * metric.interval[0]:{form}}, {100 * metric.interval[1]:{form}}]"
 
     rows, against = [], ""
-    for entry in means:
+    for entry in sorted(means, key=lambda entry: not entry.model.startswith(BASELINE)):
         ahead = next((metric for metric in entry.metrics if metric.name.startswith("average_mAP minus ")), None)
         against = ahead.name.removeprefix("average_mAP minus ") if ahead else against
         runs = seeds.get((entry.model, entry.variant.partition(", mean of ")[0]), [])

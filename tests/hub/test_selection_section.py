@@ -106,11 +106,22 @@ def test_the_card_shows_the_chart_the_random_baseline_and_the_leak(tmp_path):
     model.save_pretrained(folder)
     report().save(folder)
     provenance = Provenance("effvid select study", commit="0" * 40, date="2026-11-20")
-    arms = {"all tokens": 40, "random, keep 0.5": 30, "lite, keep 0.5": 38}
+    arms = {"all tokens": 40, "random, keep 0.5": 30, "lite, keep 0.5": 38, "lite, keep 0.2": 20}
+    ahead = {"lite, keep 0.5": (0.05, 0.25), "lite, keep 0.2": (-0.3, -0.1)}
     results = [
-        ResultEntry("token-selection", "lite", "clips", "test", (Metric.proportion("top1", right, 50),), provenance, variant=arm)
+        ResultEntry(
+            "token-selection", "lite", "clips", "test",
+            (Metric.proportion("top1", right, 50), *(Metric("top1 minus random", -0.1, 50, ahead[arm], "bootstrap") for _ in [0] if arm in ahead)),
+            provenance, variant=arm, cost=Cost(gmacs=1.0, latency_ms=2.0, batch_size=1, hardware="a machine", dtype="float32", decode_included=False),
+        )
         for arm, right in arms.items()
     ]  # fmt: skip
+    leak = Metric("true minus predicted label, keep 0.5", -0.02, 50, (-0.1, 0.1), "bootstrap")
+    results.append(
+        ResultEntry(
+            "token-selection", "lite", "clips", "test", (leak,), provenance, variant="leak of the oracle's label"
+        )
+    )
     study = SelectionReport(
         "lite",
         "clips",
@@ -135,9 +146,17 @@ def test_the_card_shows_the_chart_the_random_baseline_and_the_leak(tmp_path):
     )
     card = (staged / "README.md").read_text()
     assert "](pareto.png)" in card and (staged / "pareto.png").read_bytes() == (tmp_path / "accuracy.png").read_bytes()
-    assert "random, keep 0.5" in card and "60.0" in card
+    assert "| random | 60.0 | - |" in card and "| lite | 76.0 ↑ | 40.0 ↓ |" in card  # all of the study in one table
+    assert "all tokens: 80.0 [67.0, 88.8]" in card and "| clips (test), all tokens |" in card
+    front = card.split("---")[1]
+    assert (
+        "top-1 accuracy (all tokens)" in front
+        and "keep" not in front
+        and "leak" not in front
+        and "## Speed" not in card
+    )
     assert "leak (true - predicted)" in card and "+0.100 [+0.050, +0.150]" in card
-    assert card_problems(card, results) == []
+    assert card_problems(card, results) == [] and card_problems(card) == []
 
 
 def _study_arms():

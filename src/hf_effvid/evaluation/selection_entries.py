@@ -21,6 +21,8 @@ from .selection_values import TOP_SHARES, null_gini, null_top_share
 
 
 TASK = "token-selection"
+ALL_TOKENS = "all tokens"
+"""Variant of the entry of the full model."""
 _PROTOCOL = ("num_frames", "sampling", "num_clips", "num_crops", "draws")
 CLASS_RATIO = 0.5
 """Budget at which classes are compared, as in the paper's figure 5."""
@@ -41,7 +43,7 @@ def result_entries(report: SelectionReport) -> list[ResultEntry]:
 
 def variant_name(result: ArmResult) -> str:
     """What an arm at a budget is called in results files."""
-    return "all tokens" if result.arm == FULL else f"{result.arm}, keep {result.keep_ratio:g}"
+    return ALL_TOKENS if result.arm == FULL else f"{result.arm}, keep {result.keep_ratio:g}"
 
 
 def _arm_entry(report: SelectionReport, result: ArmResult) -> ResultEntry:

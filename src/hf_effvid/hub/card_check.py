@@ -9,6 +9,7 @@ from huggingface_hub import ModelCardData
 from ..evaluation.results import ResultEntry
 from .card_info import CardError, check_hub_id
 from .result_table import evaluation_results, result_rows
+from .selection_results import own_results
 from .speed_table import SPEED_HEADER, speed_rows
 
 
@@ -120,15 +121,14 @@ def _number_problems(data: dict, body: str, results: Sequence[ResultEntry] | Non
         shown = {value for row in rows for value in re.findall(r"\d+\.\d%", row)}
         missing = [claim for claim in claims if f"{claim[3]:.1%}" not in shown]
         return [f"the front matter claims {claim}, which the table does not show" for claim in missing]
-    expected_rows = [*result_rows(list(results)), *speed_rows(results)]
+    results = own_results(results)
+    expected_rows = [*result_rows(results), *speed_rows(results)]
     rows = [*rows, *card_rows(body, SPEED_HEADER)]
     problems = [f"the table lacks the result {row}" for row in expected_rows if row not in rows]
     problems += [
         f"the table shows a number that is not in the results file: {row}" for row in rows if row not in expected_rows
     ]
-    expected = [
-        (c.dataset_name, c.dataset_split, c.metric_name, c.metric_value) for c in evaluation_results(list(results))
-    ]
+    expected = [(c.dataset_name, c.dataset_split, c.metric_name, c.metric_value) for c in evaluation_results(results)]
     problems += [f"the front matter lacks {claim}" for claim in expected if claim not in claims]
     problems += [
         f"the front matter claims {claim}, which is not in the results file"

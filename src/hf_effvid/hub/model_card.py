@@ -14,6 +14,7 @@ from .escaping import escape_code, escape_markdown
 from .published_task import NOT_RECORDED, PublishedTask
 from .published_tasks import task_of
 from .result_table import cost_facts, evaluation_results, metric_ids, protocol_header, result_notes, result_rows
+from .selection_results import own_results
 from .selection_section import selection_section
 from .speed_table import SPEED_HEADER, own_costs, speed_notes, speed_rows
 
@@ -62,7 +63,7 @@ def render_model_card(
         CardError: the repository id is none.
     """
     info = info or CardInfo()
-    results = list(results)
+    everything, results = list(results), own_results(results)
     check_hub_id(repo_id)
     name, task = repo_id.rsplit("/", 1)[-1], task_of(config)
     names = {
@@ -85,7 +86,7 @@ def render_model_card(
         speed_rows=speed_rows(results),
         speed_notes=speed_notes(results),
         chart=chart,
-        selection=selection_section(config, faithfulness, repo_id),
+        selection=selection_section(config, faithfulness, repo_id, everything),
         usage=environment.from_string(template_text(f"templates/{task.usage}")).render(names).strip(),
         recipe=task.recipe(config, processor),
         architecture=architecture_notes(

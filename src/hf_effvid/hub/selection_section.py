@@ -10,6 +10,7 @@ from ..auto import find_architecture
 from ..compression.token_faithfulness import REPORT_NAME, TokenFaithfulness
 from ..models.token_budget import BudgetPolicy
 from .escaping import escape_code, escape_markdown
+from .selection_results import study_lines
 
 
 def find_selection_report(model_or_path, model) -> TokenFaithfulness | None:
@@ -28,13 +29,14 @@ def find_selection_report(model_or_path, model) -> TokenFaithfulness | None:
     return None
 
 
-def selection_section(config, report: TokenFaithfulness | None, repo_id: str) -> str | None:
+def selection_section(config, report: TokenFaithfulness | None, repo_id: str, results=()) -> str | None:
     """Markdown of the section, None for a model that keeps all of its tokens by construction.
 
     Args:
         config: the model's configuration.
         report: of the check of the oracle that the selector learned from.
         repo_id: the id that the code examples use.
+        results: entries of a study of token selection become a table; others are passed over.
     """
     architecture = find_architecture(config.model_type)
     if architecture is None or not hasattr(config, "keep_ratio"):
@@ -65,6 +67,8 @@ def selection_section(config, report: TokenFaithfulness | None, repo_id: str) ->
     ]
     if config.budget_policy:
         lines += ["", _budget_line(config)]
+    study = study_lines(results)
+    lines += ["", *study] if study else []
     if report is not None:
         lines += ["", *_report_lines(report)]
     elif config.scorer == "lite" and config.selector_trained:
