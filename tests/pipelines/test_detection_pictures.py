@@ -81,7 +81,7 @@ def test_labels_are_shown_while_the_action_lasts(tmp_path):
     shown, plain = read_video(path), read_video(source)
     assert np.abs(shown.timestamps - plain.timestamps).max() < 1e-3
     blue = np.array([0, 114, 178])
-    corner = shown.frames[:, :, 5:9, 5:9].float().mean((2, 3)).numpy()  # in the box, left of its text
+    corner = shown.frames[:, :, 8:22, 7:9].float().mean((2, 3)).numpy()  # in the box, left of its text
     is_label = np.abs(corner - blue).max(1) < 30
     assert is_label.tolist() == [1.0 <= time < 3.0 - 1e-6 for time in plain.timestamps.tolist()]
     # the rest of the picture is that of the source

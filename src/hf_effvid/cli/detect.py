@@ -154,7 +154,7 @@ def _write(output: Path, records: list[dict], truth: dict | None, allow_remote: 
     from ..pipelines.detect_paths import write_found
 
     found = {record["source"]: record["detections"] for record in records if "detections" in record}
-    mine = None if truth is None or len(found) != 1 else truth.get(os.path.abspath(next(iter(found))), [])
+    mine = None if truth is None or len(found) != 1 else truth.get(os.path.abspath(next(iter(found))))
     if found:
         write_found(output, found, mine, allow_remote=allow_remote)
 

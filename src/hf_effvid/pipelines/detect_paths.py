@@ -43,7 +43,7 @@ def detect_paths(
         out_dir: folder for `<name>.<format>` of every video; None writes nothing. The JSON is always there: it tells what is done.
         formats: which of `FORMATS` to write.
         overwrite: do again what is already there; otherwise it is read, and only formats that are missing are written.
-        truth: annotations `[{"label", "start", "end"}]` by absolute path, for timelines.
+        truth: annotations `[{"label", "start", "end"}]` by absolute path, for the timelines of these videos.
         about: what the JSON says of how it was made, such as the model; other files must have been made the same way.
         progress: see the pipeline.
         **params: further parameters of a call of the pipeline (`threshold`, `top_k`, `batch_size`, `window`, ...).
@@ -172,7 +172,7 @@ def _as_json(about):
 def _write_all(place, formats, source, found, about, truth, params, fresh):
     """The files of one video, {format: path}; those that are there stay unless it was computed anew. The JSON comes first."""
     reading = {name: params[name] for name in ("allow_remote", "limits") if params.get(name) is not None}
-    mine = None if truth is None else truth.get(os.path.abspath(source), [])
+    mine = None if truth is None else truth.get(os.path.abspath(source))
     files = {}
     for name in dict.fromkeys(["json", *formats]):
         path = _file(place, name)

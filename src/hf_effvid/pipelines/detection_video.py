@@ -178,7 +178,7 @@ class _Artist:
         width, height = width * self.factor, height * self.factor
         # codecs take even sizes only
         self.size = (width + width % 2, height + height % 2)
-        self.font = ImageFont.load_default(max(12, self.size[1] // 20))
+        self.font = ImageFont.load_default(max(14, self.size[1] // 24))
         self.line = round(1.45 * self.font.size)
         self.most = max(1, (self.size[1] // 2) // self.line)
         colours = colours_of(classes)
