@@ -32,12 +32,14 @@ def features_of(model, path: str, fps: float, side: int) -> torch.Tensor:
 
 
 def components_of(features: torch.Tensor, count: int):
-    """Mean, scale and the first principal directions (C, count) of features (T, C)."""
+    """Mean, scale and the first principal directions (C, count) of features (T, C); fewer where there are fewer frames."""
     features = features.float()
     mean, scale = features.mean(0), features.std(0) + 1e-3
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(0)  # the decomposition is a randomised one
-    _, _, directions = torch.pca_lowrank((features - mean) / scale, q=count, center=False, niter=4)
+    _, _, directions = torch.pca_lowrank(
+        (features - mean) / scale, q=min(count, *features.shape), center=False, niter=4
+    )
     torch.random.set_rng_state(generator_state)
     return mean, scale, directions
 
@@ -69,7 +71,7 @@ def main() -> None:
         for video in videos:
             reduced = ((raw[video.name].float() - mean) / scale) @ directions
             writer.add(video.name, StoredFeatures(reduced, 1, 1, args.fps, video.duration))
-    print(f"{len(videos)} videos, {sum(map(len, raw.values()))} frames, {args.components} channels")
+    print(f"{len(videos)} videos, {sum(map(len, raw.values()))} frames, {directions.shape[1]} channels")
 
 
 if __name__ == "__main__":

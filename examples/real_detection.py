@@ -130,8 +130,8 @@ def main() -> None:
     parser.add_argument("--pixels", **several)
     parser.add_argument("--frozen", **several)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=600, help="of arms on features")
-    parser.add_argument("--pixel-steps", type=int, default=300, help="of arms on pixels")
+    parser.add_argument("--steps", type=int, default=250, help="of arms on features")
+    parser.add_argument("--pixel-steps", type=int, default=120, help="of arms on pixels")
     parser.add_argument(
         "--fps", type=float, help="frames per second that arms on pixels look at; default: follows from the data"
     )

@@ -159,6 +159,8 @@ def test_commit_is_that_of_the_package_not_of_the_working_directory(tmp_path, mo
         ("https://example.org/a/b", "https://example.org/a/b"),
         ("org/name", "org/name"),
         ("--name=a=b", "--name=a=b"),
+        ("arm=/home/someone/run/model", "arm=model"),
+        ("https://example.org/a=/b", "https://example.org/a=/b"),
         ("/", "/"),
     ],
 )

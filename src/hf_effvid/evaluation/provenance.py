@@ -79,8 +79,10 @@ def running_command() -> str:
 
 
 def _without_place(argument: str) -> str:
-    """A path that leads out of the current folder becomes its last part; `--option=path` too. Anything else stays."""
-    option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    """A path that leads out of the current folder becomes its last part; that of `--option=path` and `name=path` too. Anything else stays."""
+    option, equals, value = argument.partition("=")
+    if not argument.startswith("-") and ("/" in option or not value.startswith(("/", "~"))):
+        option, equals, value = "", "", argument
     path = Path(value)
     leads_out = path.is_absolute() or ".." in path.parts or value.startswith("~")
     return option + equals + (path.name if leads_out and path.name not in ("", "..") else value)
