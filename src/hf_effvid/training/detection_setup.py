@@ -50,8 +50,9 @@ def open_detector(model, annotations, store=None, fields=None, processor=None, s
     if isinstance(model, (str, os.PathLike)):
         source, model = os.fspath(model), _opened(os.fspath(model), trust_remote_code)
     else:  # a model that was loaded from a folder has its processor there
-        source = getattr(model, "name_or_path", None) or ""
-        source = source if any(os.path.isfile(os.path.join(source, name)) for name in _PROCESSOR_FILES) else None
+        source = getattr(model, "name_or_path", None)
+        if not source or not any(os.path.isfile(os.path.join(source, name)) for name in _PROCESSOR_FILES):
+            source = None
     fields = dict(fields or {})
     is_config = isinstance(model, PreTrainedConfig)
     found = model if is_config or model is None else model.config
@@ -66,7 +67,7 @@ def open_detector(model, annotations, store=None, fields=None, processor=None, s
                 f"{type(model).__name__} is no detector: on stored features a detector has no backbone; leave the model out."
             )
         sizes, recipe = _for_features(annotations, store)
-        detector = _new(ActionFormerConfig, sizes | fields, annotations.class_names)
+        detector = _new(sizes | fields, annotations.class_names)
         derived = {}
     else:
         detector, recipe, derived = _for_pixels(model, source, annotations, fields, trust_remote_code)
@@ -132,22 +133,21 @@ def _opened(source, trust_remote_code):
         return AutoModel.from_pretrained(source, trust_remote_code=trust_remote_code)
 
 
-def _new(config_class, fields, class_names):
-    labels = {
+def _labels(class_names):
+    return {
         "id2label": dict(enumerate(class_names)),
         "label2id": {name: number for number, name in enumerate(class_names)},
     }
-    return ActionFormerForTemporalActionDetection(config_class(**fields | labels))
+
+
+def _new(fields, class_names):
+    return ActionFormerForTemporalActionDetection(ActionFormerConfig(**fields | _labels(class_names)))
 
 
 def _as_detector(model, class_names, fields):
     """A detector that says these classes; a head for others starts anew."""
-    labels = {
-        "id2label": dict(enumerate(class_names)),
-        "label2id": {name: number for number, name in enumerate(class_names)},
-    }
     if isinstance(model, PreTrainedConfig):
-        changed = model.to_dict() | fields | labels
+        changed = model.to_dict() | fields | _labels(class_names)
         return ActionFormerForTemporalActionDetection(ActionFormerConfig(**changed))
     known = [model.config.id2label[number] for number in sorted(model.config.id2label)]
     if fields:
@@ -156,7 +156,8 @@ def _as_detector(model, class_names, fields):
         )
     if known == list(class_names):
         return model
-    changed = {name: value for name, value in model.config.to_dict().items() if name != "operating_points"} | labels
+    changed = model.config.to_dict() | _labels(class_names)
+    changed.pop("operating_points", None)  # thresholds of the old classes
     renewed = ActionFormerForTemporalActionDetection(ActionFormerConfig(**changed))
     kept = {
         name: tensor
@@ -198,12 +199,12 @@ def _for_pixels(model, source, annotations, fields, trust_remote_code):
         recipe["window_length"] = fields["max_sequence_length"]
     sizes |= fields
     if isinstance(model, PreTrainedModel):
-        labels = {
-            "id2label": dict(enumerate(annotations.class_names)),
-            "label2id": {name: number for number, name in enumerate(annotations.class_names)},
-        }
-        return ActionFormerForTemporalActionDetection.from_backbone(model, **sizes | labels), recipe, derived
-    detector = _new(ActionFormerConfig, sizes | {"backbone_config": trunk_config}, annotations.class_names)
+        return (
+            ActionFormerForTemporalActionDetection.from_backbone(model, **sizes | _labels(annotations.class_names)),
+            recipe,
+            derived,
+        )
+    detector = _new(sizes | {"backbone_config": trunk_config}, annotations.class_names)
     return detector, recipe, derived
 
 
