@@ -63,6 +63,7 @@ def failed(report) -> set[str]:
 def test_the_folder_says_how_it_opens(staged, name):
     files = {file.path for file in list_staged_files(staged[name])}
     config = json.loads((staged[name] / "config.json").read_text())
+    assert not (config.get("backbone_config") or {}).get("_name_or_path")
     entry = config["custom_pipelines"]["temporal-action-detection"]
     assert entry["impl"] == "pipeline_temporal_action_detection.TemporalActionDetectionPipeline"
     assert entry["pt"] == ["AutoModel"]

@@ -38,6 +38,7 @@ def _detector(**fields):
 def pixel_detector():
     """A detector of pixels and its processor: 5 frames per second, a step every 2 frames, windows of 8 steps."""
     model = _detector(backbone_config=TRUNK, frames_per_step=2, max_sequence_length=16)
+    model.config.backbone_config.name_or_path = "/home/me/trunk"
     processor = ActionFormerProcessor(
         feature_stride=2,
         feature_num_frames=2,

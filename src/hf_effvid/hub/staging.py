@@ -222,6 +222,9 @@ def _save_model(model, folder: Path, max_shard_size) -> None:
     # one that came with a checkpoint is not ours to publish: its code is not copied. A detector of ours names its own again
     if hasattr(config, "custom_pipelines"):
         del config.custom_pipelines
+    trunk = getattr(config, "backbone_config", None)
+    if isinstance(getattr(trunk, "name_or_path", None), str):
+        trunk.name_or_path = ""  # where the publisher had the trunk from; its weights are in the folder
     model.save_pretrained(folder, max_shard_size=max_shard_size)
 
 
