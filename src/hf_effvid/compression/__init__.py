@@ -16,6 +16,7 @@ _PUBLIC_NAMES = {
     "OracleSettings": "token_importance",
     "TokenFaithfulness": "token_faithfulness",
     "TokenImportance": "token_importance",
+    "UncheckableOracleError": "oracle_hosts",
     "UnfaithfulOracleError": "token_faithfulness",
     "measure_faithfulness": "token_faithfulness",
     "oracle_host": "oracle_hosts",

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..compression import OracleSettings
-from ..compression.oracle_hosts import UncheckableOracleError
+from ..compression import OracleSettings, UncheckableOracleError
 from ..compression.token_faithfulness import REPORT_NAME, TokenFaithfulness
 from ..evaluation.selection_report import LITE
 from ..host_loading import load_video_classifier
@@ -27,7 +26,6 @@ VARIANTS = {
     "shuffled": {"shuffled": True},
 }
 """Name -> what is other than in LITE itself. The last is a control: targets of other clips teach places, but no content."""
-
 
 UNCHECKED_NAME = "not_checked.txt"
 """Beside a selector: why its oracle could not be checked on this host."""
