@@ -7,7 +7,7 @@
 # composed. Without a validation split part of the training videos is held out; the test split is looked at once, at the end. Results go to
 # model_cards/results/detection-NAME.json, runs and predictions to OUTPUT_FOLDER/NAME; starting again continues.
 #   CLIPS=FOLDER   trimmed clips of the training videos' actions: a classifier per seed is trained on them (examples/configs/real_videos.yaml), and
-#                  its trunk gives features, and starts detectors on pixels, which otherwise begin with new weights. TRUNKS='.../scratch-{seed}/model': such classifiers that exist already.
+#                  its trunk gives features, and starts detectors on pixels. TRUNKS='.../scratch-{seed}/model': such classifiers that exist already.
 #   FPS=5          frames per second of everything; SEEDS="0 1 2" STEPS=250 PIXEL_STEPS=120 SPLIT=test NOTE="..." (what is composed) are the rest.
 set -euo pipefail
 data=$1 name=$2 out=${3:-outputs/real_detection}/$2
@@ -48,9 +48,8 @@ else
                 --fps "${FPS:-5}" --frames-per-step 1 --quiet
         done
         arms+=(--features "clip classifier's features=$out/trunk-{seed}" --frozen "pixels, classifier's trunk frozen=$trunks" --pixels "pixels, classifier's trunk tuned=$trunks")
-    else
-        arms+=(--pixels "pixels, from scratch=")
     fi
+    arms+=(--pixels "pixels, from scratch=")
 fi
 python "$here/real_detection.py" "$annotations" --name "$name" --work "$out/runs" --split "${SPLIT:-test}" --seeds $seeds --steps "${STEPS:-250}" \
     --pixel-steps "${PIXEL_STEPS:-120}" --results "$results" ${NOTE:+--note "$NOTE"} ${PICTURES:+--pictures "$PICTURES"} "${arms[@]}"
