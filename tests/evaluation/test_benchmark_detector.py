@@ -135,6 +135,9 @@ def test_what_is_no_detector(video):
         benchmark_detectors([BenchmarkVariant("x", model)], rounds=1, video=video)
     with pytest.raises(BenchmarkError, match="no temporal action detector"):
         benchmark_detectors([BenchmarkVariant("x", torch.nn.Linear(2, 2), processor_of(model))], rounds=1, video=video)
+    features = make_detector(input_size=4)
+    alone = benchmark_detectors([BenchmarkVariant("x", features, processor_of(features))], rounds=1, video=video)
+    assert not any("decoding" in note for note in alone.notes)
     with pytest.raises(BenchmarkError, match="rounds"):
         benchmark_detectors([], rounds=0)
 

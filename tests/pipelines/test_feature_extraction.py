@@ -65,6 +65,7 @@ def processor_of(model, fps=None):
         ("videomae", 3, None, "twelve_mp4"),
         ("video_focalnet", 4, 5.0, "twelve_mp4"),
         ("video_focalnet", 2, None, "short_mp4"),
+        ("videomae", 1, None, "single_mp4"),
     ],
 )
 def test_stored_features_give_what_pixels_give(videos, tmp_path, trunk, frames_per_step, fps, video):

@@ -98,11 +98,12 @@ def benchmark_detectors(
         advance = opened.enter_context(benchmark_progress(len(variants) + rounds, progress))
         opened.enter_context(execution_settings(threads, False, device))
         source, description = opened.enter_context(benchmark_video(video))
-        notes.append(f"decoding and preprocessing: {description}")
         num_threads, subjects = torch.get_num_threads(), []
         for variant in variants:
             advance(f"loading {variant.name}")
             subjects.append(_prepare(variant, device, source, fps, opened))
+        if any("decode" in subject.stages for subject in subjects):
+            notes.append(f"decoding and preprocessing: {description}")
         steps = {(s.variant.name, stage): step for s in subjects for stage, step in s.stages.items()}
         calls = {key: warm_up(step, timer, calls=1) for key, step in steps.items()}
         times = time_interleaved(steps, timer, rounds, calls, lambda: advance("timing stages in turns"))
