@@ -89,7 +89,7 @@ def test_stored_features_give_what_pixels_give(videos, tmp_path, trunk, frames_p
         processor.post_process_temporal_action_detection(outputs, windows, durations=[stored.duration])[0]
         for outputs in (found, expected)
     )
-    assert len(ours["scores"]) > 0
+    assert len(ours["scores"]) > 0 or video == "single_mp4"  # nothing of a length fits into one frame
     torch.testing.assert_close(ours["segments"], theirs["segments"], rtol=1e-4, atol=1e-4)
     assert stored.duration == pytest.approx(len(read.frames) / (fps or 10), abs=0.11)
 
