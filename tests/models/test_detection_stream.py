@@ -50,7 +50,9 @@ def rows(found):
     """Sorted, to be compared with any other order."""
     if found and isinstance(found[0], dict):
         found = [StreamedDetection(one["start"], one["end"], one["label"], one["score"]) for one in found]
-    return sorted((one.label, one.start, one.end, one.score) for one in found)
+    # rounded, so that the last digit of a start does not decide which of two comes first
+    by_place = sorted(found, key=lambda one: (one.label, round(one.start, 5), round(one.end, 5), one.score))
+    return [(one.label, one.start, one.end, one.score) for one in by_place]
 
 
 def assert_same(streamed, offline, tolerance=1e-5):
@@ -67,7 +69,7 @@ def threads():
 # ---- equal to the whole video ------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     count=st.integers(1, 90),
     window=st.sampled_from([0.8, 1.6, 3.2]),
@@ -215,8 +217,7 @@ def test_a_forgotten_stream_closes_its_source(pipe):
             closed.set()
 
     next(pipe.stream(source(), threshold=0.0))
-    gc.collect()
-    assert closed.wait(5)
+    assert closed.wait(5)  # without the help of the garbage collector
 
 
 def test_bad_files_and_options(pipe, tmp_path):

@@ -12,6 +12,7 @@ says of the whole video: the same labels, seconds and scores, ordered by when th
 cannot have otherwise: segments that reach back without a limit, and the best so many of a video whose end is not known.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from .clip_sampling import check_count
@@ -139,10 +140,16 @@ class DetectionStream:
     """
 
     def __init__(self, pipe, ticks, settings):
-        self.position, self.horizon, self.latency = settings.offset, None, None
+        self._state = _State(settings.offset)
         if ticks.fps is not None:
-            self.latency = latency_of(pipe.window_cutter(ticks.fps, settings.window, settings.overlap), pipe, settings)
-        self._detections = self._run(pipe, ticks, settings)
+            cutter = pipe.window_cutter(ticks.fps, settings.window, settings.overlap)
+            self._state.latency = latency_of(cutter, pipe, settings)
+        # it does not know this object, so that whoever lets go of this object ends it
+        self._detections = _detect(pipe, ticks, settings, self._state)
+
+    latency, position, horizon = (
+        property(lambda self, name=name: getattr(self._state, name)) for name in ("latency", "position", "horizon")
+    )
 
     def __iter__(self):
         return self
@@ -160,33 +167,45 @@ class DetectionStream:
         """Stop, wherever it is."""
         self._detections.close()
 
-    def _run(self, pipe, ticks, settings):
-        cutter = decider = failed = None
-        frames = read_ahead(iter(ticks), settings.queue_size)
-        try:
-            while True:
-                try:
-                    frame = next(frames, None)
-                except Exception as error:  # what was seen until here is worth saying
-                    failed, frame = error, None
-                if frame is None:
-                    break
-                if cutter is None:
-                    cutter = pipe.window_cutter(ticks.fps, settings.window, settings.overlap)
-                    self.latency = latency_of(cutter, pipe, settings)
-                    decider = _Decider(pipe, reach_of(cutter, pipe, settings), settings)
-                decider.look_at(cutter.push(frame))
-                self.position = settings.offset + cutter.num_frames / ticks.fps
-                self.horizon = settings.offset + decider.horizon(cutter)
-                # the file may say that it is up to a tick shorter than its frames
-                yield from decider.confirmed(decider.horizon(cutter), (cutter.num_frames - 1) / ticks.fps)
-            if cutter is not None:
-                decider.look_at(cutter.finish())
-                yield from decider.confirmed(float("inf"), ticks.seconds)
-            if failed is not None:
-                raise failed
-        finally:
-            frames.close()
+
+@dataclass
+class _State:
+    """How far a stream is, see `DetectionStream`."""
+
+    position: float
+    horizon: float | None = None
+    latency: float | None = None
+
+
+def _detect(pipe, ticks, settings, state):
+    """Yield what is confirmed, and keep the state."""
+    cutter = decider = failed = None
+    frames = read_ahead(iter(ticks), settings.queue_size)
+    try:
+        while True:
+            try:
+                frame = next(frames, None)
+            except Exception as error:  # what was seen until here is worth saying
+                failed, frame = error, None
+            if frame is None:
+                break
+            if cutter is None:
+                cutter = pipe.window_cutter(ticks.fps, settings.window, settings.overlap)
+                state.latency = latency_of(cutter, pipe, settings)
+                decider = _Decider(pipe, reach_of(cutter, pipe, settings), settings)
+            decider.look_at(cutter.push(frame))
+            horizon = decider.horizon(cutter)
+            state.position = settings.offset + cutter.num_frames / ticks.fps
+            state.horizon = settings.offset + horizon
+            # the file may say that it is up to a tick shorter than its frames
+            yield from decider.confirmed(horizon, (cutter.num_frames - 1) / ticks.fps)
+        if cutter is not None:
+            decider.look_at(cutter.finish())
+            yield from decider.confirmed(float("inf"), ticks.seconds)
+        if failed is not None:
+            raise failed
+    finally:
+        frames.close()
 
 
 class _Decider:
