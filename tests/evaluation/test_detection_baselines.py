@@ -109,7 +109,7 @@ def test_runs_are_averaged_on_the_same_videos():
     average, *single = average_runs(reports, num_resamples=50)
     assert average.value == pytest.approx(np.mean([report.average_mAP for report in reports]))
     assert average.n == 8 and average.interval[0] < average.value < average.interval[1]
-    assert average.interval_method == "bootstrap over videos 95%, 50 resamples, mean of 3 runs"
+    assert average.interval_method == "bootstrap over videos 95%, 50 resamples, bias removed, mean of 3 runs"
     assert [metric.name for metric in single] == ["mAP@0.3", "mAP@0.5", "mAP@0.7"]
     # one run alone has the interval that its report gives
     assert average_runs(reports[:1], num_resamples=50)[0].interval == reports[0].interval(50)

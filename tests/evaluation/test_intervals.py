@@ -99,6 +99,20 @@ def test_the_interval_of_a_mean_is_that_of_the_plain_bootstrap():
             bootstrap_mean_interval(nothing)
 
 
+def test_a_bias_of_resampling_is_removed():
+    # the number of values that are there more than once
+    values = np.random.default_rng(0).normal(size=60)
+
+    def repeated(rows):
+        return float(len(values[rows]) - len(np.unique(values[rows])))
+
+    value = repeated(np.arange(60))
+    low, high = bootstrap_interval(repeated, 60)
+    assert value < low, "on the values themselves nothing is there twice; on every resample something is"
+    moved = bootstrap_interval(repeated, 60, estimate=value)
+    assert moved[0] < value < moved[1] and moved[1] - moved[0] == pytest.approx(high - low)
+
+
 def test_bootstrap_interval_leaves_undefined_resamples_out():
     low, high = bootstrap_interval(lambda rows: float("nan") if rows[0] == 0 else 1.0, 3, seed=0)
     assert (low, high) == (1.0, 1.0)

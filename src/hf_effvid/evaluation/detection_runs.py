@@ -23,8 +23,9 @@ def average_runs(
     """
     _check_same(reports)
     n = reports[0].data.num_ground_truth_videos
-    interval = bootstrap_interval(_mean_of(reports), n, num_resamples=num_resamples, seed=seed)
     value = float(np.mean([report.average_mAP for report in reports]))
+    low, high = bootstrap_interval(_mean_of(reports), n, num_resamples=num_resamples, seed=seed, estimate=value)
+    interval = (max(low, 0.0), min(high, 1.0))
     metrics = [Metric("average_mAP", value, n, interval, _method(num_resamples, len(reports)))]
     means = np.mean([report.mAP for report in reports], axis=0)
     return metrics + [
@@ -48,10 +49,13 @@ def compare_runs(
         raise ValueError("expected at least one run on either side.")
     n = first[0].data.num_ground_truth_videos
     left, right = _mean_of(first), _mean_of(second)
-    interval = bootstrap_interval(lambda draw: left(draw) - right(draw), n, num_resamples=num_resamples, seed=seed)
     means = [np.mean([report.average_mAP for report in side]) for side in (first, second)]
+    value = float(means[0] - means[1])
+    interval = bootstrap_interval(
+        lambda draw: left(draw) - right(draw), n, num_resamples=num_resamples, seed=seed, estimate=value
+    )
     method = f"paired {_method(num_resamples, len(first))} against {len(second)}"
-    return Metric("average_mAP difference", float(means[0] - means[1]), n, interval, method)
+    return Metric("average_mAP difference", value, n, interval, method)
 
 
 def _mean_of(reports):
@@ -60,7 +64,7 @@ def _mean_of(reports):
 
 
 def _method(num_resamples: int, num_runs: int) -> str:
-    return f"bootstrap over videos 95%, {num_resamples} resamples, mean of {num_runs} run{'s'[: num_runs != 1]}"
+    return f"bootstrap over videos 95%, {num_resamples} resamples, bias removed, mean of {num_runs} run{'s'[: num_runs != 1]}"
 
 
 def _check_same(reports):
