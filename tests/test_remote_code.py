@@ -82,10 +82,16 @@ def probe(folder, jobs):
     return results
 
 
-CLASSIFIERS = [row for row in ARCHITECTURES if AutoModelForVideoClassification in row.models]
+# one architecture of its own and one on a host of transformers by default, the others with the slow tests: 20 seconds each
+BY_DEFAULT = ("video_focalnet", "lite_videomae")
+CLASSIFIERS = [
+    pytest.param(row, id=row.model_type, marks=() if row.model_type in BY_DEFAULT else pytest.mark.slow)
+    for row in ARCHITECTURES
+    if AutoModelForVideoClassification in row.models
+]
 
 
-@pytest.fixture(scope="module", params=CLASSIFIERS, ids=lambda row: row.model_type)
+@pytest.fixture(scope="module", params=CLASSIFIERS)
 def journey(request, tmp_path_factory):
     """Saved here, opened and saved again there, opened a third time: what every step gave."""
     architecture, root = request.param, tmp_path_factory.mktemp("remote")

@@ -297,6 +297,7 @@ KILLED = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_is_as_if_never_killed(folder, detector_folder, tmp_path):
     arguments = [folder, "-m", detector_folder, "--batch-size", 1]
     run_cache(*arguments, "-o", tmp_path / "whole")

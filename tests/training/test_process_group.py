@@ -34,7 +34,10 @@ main()
 
 OPTIONS = {"max_steps": 2, "save_strategy": "no", "load_best_model_at_end": False, "validation": {"num_clips": 5}}
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names of threads are read from /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="names of threads are read from /proc"),
+]
 
 
 def run(folder: Path, **options) -> list[str]:
@@ -47,7 +50,6 @@ def run(folder: Path, **options) -> list[str]:
     return [path.read_text() for path in sorted(folder.glob("said-*"))]
 
 
-@pytest.mark.slow
 def test_the_threads_of_a_group_end_before_python_does(tmp_path):
     assert run(tmp_path, processes=2) == ["before: True\nat exit: False []\n"] * 2
 
