@@ -90,6 +90,38 @@ def test_thumos_text_files(tmp_path, caplog):
     }  # fmt: skip
 
 
+THUMOS_TABLE = "video,type,type_idx,start,end,startFrame,endFrame\n"
+
+
+def test_a_table_of_thumos_is_recognised(tmp_path, caplog):
+    rows = (
+        "video_validation_0000051,Billiards,12,67.5,75.9,2025,2277\nvideo_validation_0000051,Ambiguous,0,1,2,30,60\n"
+    )
+    (tmp_path / "val_Annotation.csv").write_text(THUMOS_TABLE + rows + "video_test_0000004,Diving,23,0.2,1.1,6,33\n")
+    found = load_detection_annotations(tmp_path / "val_Annotation.csv", missing="keep")
+    assert segments_of(found) == {
+        "video_validation_0000051": [("Billiards", 67.5, 75.9)],
+        "video_test_0000004": [("Diving", 0.2, 1.1)],
+    }
+    assert [video.split for video in found.videos] == ["validation", "test"] and "1 ambiguous" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "row", ["video_test_0000004,Diving,23,,1.1,6,33", ",Diving,23,0.2,1.1,6,33", "a,Diving,23,x,1,6,33"]
+)
+def test_a_bad_row_of_a_thumos_table_is_named(tmp_path, row):
+    (tmp_path / "val_Annotation.csv").write_text(THUMOS_TABLE + row + "\n")
+    with pytest.raises(AnnotationError, match="line 2"):
+        load_detection_annotations(tmp_path / "val_Annotation.csv", missing="keep")
+
+
+def test_seconds_in_quotes_are_seconds(tmp_path):
+    entry = {"subset": "test", "annotations": [{"segment": ["18.6", "24.8"], "label": "HighJump"}]}
+    (tmp_path / "gt.json").write_text(json.dumps({"database": {"a": entry}}))
+    found = load_detection_annotations(tmp_path / "gt.json", missing="keep")
+    assert segments_of(found) == {"a": [("HighJump", 18.6, 24.8)]}
+
+
 def test_multithumos_text_files_take_the_split_from_the_video(tmp_path):
     (tmp_path / "Run.txt").write_text("video_test_0000004 0.2 1.1\nvideo_validation_0000001 3 4\n")
     found = load_detection_annotations(tmp_path, "thumos14", missing="keep")

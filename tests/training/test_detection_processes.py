@@ -52,7 +52,7 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path):
     assert result.returncode == 0, result.stderr[-4000:]
     one = build_trainer(tmp_path / "one", tiny_detector(**STILL), per_device_train_batch_size=4, **options)
     one.train()
-    two = torch.load(tmp_path / "two.pt")
+    two = torch.load(tmp_path / "two.pt", weights_only=True)
     start, expected = tiny_detector(**STILL).state_dict(), weights(one)
     assert max((expected[f"model.{name}"] - tensor).abs().max() for name, tensor in start.items()) > 1e-3
     for name, tensor in expected.items():

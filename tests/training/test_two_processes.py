@@ -39,7 +39,7 @@ def train_both(tmp_path, train, validation=None, model=STILL, **options):
         tmp_path / "one", tiny_model(**model), RandomClips(**train), per_device_train_batch_size=4, **options
     )
     one.train()
-    two = torch.load(tmp_path / "two.pt")
+    two = torch.load(tmp_path / "two.pt", weights_only=True)
     return ({n: t for n, t in one.task.state_dict().items()}, one.state.log_history), (two["weights"], two["history"])
 
 

@@ -33,7 +33,7 @@ from .annotations import (
     read_annotations,
     read_json,
 )
-from .detection_tables import read_epic, read_thumos
+from .detection_tables import THUMOS_COLUMNS, read_epic, read_thumos
 from .video_index import VideoIndex
 
 
@@ -210,7 +210,7 @@ def _recognise(path: Path) -> str:
             raise AnnotationError(
                 str(path), "EPIC-Kitchens, which has two tasks", "Say format='epic-verb' or 'epic-noun'."
             )
-        return "segments"
+        return "thumos14" if set(THUMOS_COLUMNS) <= set(header.strip().split(",")) else "segments"
     if are_detection_annotations(path):
         return "thumos14"
     raise AnnotationError(
@@ -232,10 +232,10 @@ def _read_activitynet(file: Path, index: VideoIndex) -> list[AnnotatedVideo]:
         segments = []
         for annotation in annotations:
             segment = annotation.get("segment") if isinstance(annotation, dict) else None
-            if not (isinstance(segment, list) and len(segment) == 2 and all(map(_is_number, segment))):
+            ends = [_seconds(value) for value in segment] if isinstance(segment, list) else []
+            if len(ends) != 2 or None in ends:
                 raise AnnotationError(at, f"the segment {str(segment)[:60]!r}", "Expected [start, end] in seconds.")
-            label = check_label(str(annotation.get("label", "")), at)
-            segments.append(ActionSegment(label, float(segment[0]), float(segment[1])))
+            segments.append(ActionSegment(check_label(str(annotation.get("label", "")), at), *ends))
         path = index.find(f"v_{name}", name, source=at) or index.expected(name)
         split = canonical_split(str(entry.get("subset") or _NO_SPLIT))
         duration, fps = (
@@ -308,6 +308,16 @@ def _check_files(videos: list[AnnotatedVideo], missing: str, source: str) -> lis
     logger.warning("%s: %s; left out", source, found)
     gone = set(absent)
     return [video for video in videos if video.path not in gone]
+
+
+def _seconds(value) -> float | None:
+    """A number, or the text of one: some copies of THUMOS14 have their seconds in quotes."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return float(value) if _is_number(value) else None
 
 
 def _is_number(value) -> bool:

@@ -1,4 +1,4 @@
-"""THUMOS14's text files and EPIC-Kitchens' tables, read into rows (where, video, split, label, start, end)."""
+"""THUMOS14's text files and tables and EPIC-Kitchens' tables, read into rows (where, video, split, label, start, end)."""
 
 import csv
 import logging
@@ -17,19 +17,49 @@ _THUMOS_LINE = re.compile(r"(?P<video>\S+)\s+(?P<start>\d+(?:\.\d+)?)\s+(?P<end>
 _AMBIGUOUS = "ambiguous"  # THUMOS14's list of segments in which a judge could see anything
 _EPIC_COLUMNS = ("video_id", "start_timestamp", "stop_timestamp", "verb_class", "noun_class")
 
+THUMOS_COLUMNS = ("video", "type", "start", "end")
+
 Row = tuple[str, str, str, str, float, float]
 
 
 def read_thumos(source: Path) -> Iterator[Row]:
-    """Rows of `<class>_val.txt`, `<class>_test.txt` or `<class>.txt`, all in a folder or one; "Ambiguous" is left out.
+    """Rows of `<class>_val.txt`, `<class>_test.txt` or `<class>.txt`, all in a folder or one, or of a table of the same as detectors
+    distribute it (`val_Annotation.csv`: video, type, start, end in seconds); "Ambiguous" is left out.
 
     THUMOS14's detectors are trained on its "validation" split: it is called so here, too.
 
     Raises:
         AnnotationError: naming the file, the line and what to do.
     """
-    files = sorted(source.glob("*.txt")) if source.is_dir() else [source]
     left_out = 0
+    for at, video, split, label, start, end in (
+        _thumos_table(source) if source.suffix == ".csv" else _thumos_texts(source)
+    ):
+        if label.lower() == _AMBIGUOUS:
+            left_out += 1
+        else:
+            split = canonical_split(split or split_in_name(video) or "train")
+            yield at, video, split, check_label(label, at), start, end
+    if left_out:
+        logger.warning("%s: %d ambiguous segments left out", source, left_out)
+
+
+def _thumos_table(file: Path) -> Iterator[Row]:
+    with open_list(file) as handle:
+        for number, row in enumerate(csv.DictReader(handle), start=2):
+            at = f"{file}, line {number}"
+            try:
+                start, end = float(row["start"]), float(row["end"])
+            except (KeyError, TypeError, ValueError):
+                start = end = math.nan
+            if not (row.get("video") and math.isfinite(start) and math.isfinite(end)):
+                found = {name: row.get(name) for name in THUMOS_COLUMNS}
+                raise AnnotationError(at, f"{found}", "Expected a video, a type, and start and end in seconds.")
+            yield at, row["video"], "", row.get("type") or "", start, end
+
+
+def _thumos_texts(source: Path) -> Iterator[Row]:
+    files = sorted(source.glob("*.txt")) if source.is_dir() else [source]
     for file in files:
         named = _THUMOS_FILE.fullmatch(file.name)
         if named is None or named["label"].lower() in ("readme", "license", "class_list"):
@@ -44,14 +74,14 @@ def read_thumos(source: Path) -> Iterator[Row]:
                     raise AnnotationError(
                         at, f"{line.strip()[:120]!r}", "Expected '<video> <start> <end>' in seconds."
                     )
-                if named["label"].lower() == _AMBIGUOUS:
-                    left_out += 1
-                    continue
-                split = canonical_split(named["split"] or split_in_name(parts["video"]) or "train")
-                label = check_label(named["label"], at)
-                yield at, parts["video"], split, label, float(parts["start"]), float(parts["end"])
-    if left_out:
-        logger.warning("%s: %d ambiguous segments left out", source, left_out)
+                yield (
+                    at,
+                    parts["video"],
+                    named["split"] or "",
+                    named["label"],
+                    float(parts["start"]),
+                    float(parts["end"]),
+                )
 
 
 def read_epic(source: Path, task: str) -> Iterator[Row]:
