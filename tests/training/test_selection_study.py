@@ -425,3 +425,9 @@ def test_an_oracle_at_the_last_block_of_a_host_with_a_class_token_is_refused(nam
     settings = StudySettings(**{**SMALL, "train_selector": False, "arms": ("oracle (true label)",)})
     with pytest.raises(OracleError, match="set oracle_block to -2"):
         study_token_selection(folder, small_clips, tmp_path / "out", settings, device="cpu", progress=False)
+
+
+def test_a_variant_that_is_trained_takes_part():
+    settings = StudySettings(arms=("grid",), variants=("deep",))
+    assert settings.wants("lite (deep)") and settings.wants("grid") and settings.wants("random")
+    assert not settings.wants("lite (global)") and not settings.wants("lite")

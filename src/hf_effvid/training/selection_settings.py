@@ -27,7 +27,7 @@ class StudySettings:
 
     Attributes:
         keep_ratios: budgets P.
-        arms: names of arms; None for all that the host allows. The full model and `random` always take part.
+        arms: names of arms; None for all that the host allows. The full model, `random` and the `variants` always take part.
         draws: repetitions of random tokens.
         oracle: what the oracle reads.
         prior_videos: training videos whose mean oracle map is the position prior; 0 leaves it out.
@@ -72,4 +72,5 @@ class StudySettings:
 
     def wants(self, name: str) -> bool:
         """Whether an arm takes part."""
-        return self.arms is None or name in (FULL, RANDOM) or name in self.arms
+        always = (FULL, RANDOM, *(variant_arm(variant) for variant in self.variants))
+        return self.arms is None or name in always or name in self.arms
