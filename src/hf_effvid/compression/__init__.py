@@ -1,4 +1,4 @@
-"""Compression: which tokens count, and whether the answer can be trusted; models with fewer tokens.
+"""Compression: which tokens and which blocks count, and whether the answer can be trusted; models with fewer of both.
 
 Names are resolved on first use, so that importing the package costs nothing.
 """
@@ -10,6 +10,8 @@ _PUBLIC_NAMES = {
     "BudgetCosts": "budget_calibration",
     "BudgetThresholds": "budget_calibration",
     "CalibrationError": "budget_calibration",
+    "MissingPrunerError": "channel_pruning",
+    "PruningError": "channel_pruning",
     "calibrate_thresholds": "budget_calibration",
     "FaithfulnessProtocol": "token_faithfulness",
     "OracleError": "oracle_hosts",
@@ -22,6 +24,14 @@ _PUBLIC_NAMES = {
     "oracle_host": "oracle_hosts",
     "oracle_importance": "token_importance",
     "UnsupportedHostError": "host_selection",
+    "BlockSkip": "block_skip",
+    "UndroppableBlockError": "block_table",
+    "UnsupportedBlocksError": "block_table",
+    "drop_blocks": "block_drop",
+    "dropped_state_dict": "block_drop",
+    "kept_blocks": "block_table",
+    "model_blocks": "block_table",
+    "prune_channels": "channel_pruning",
     "select_tokens": "host_selection",
 }
 
