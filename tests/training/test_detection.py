@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from hf_effvid import train_detector
 from hf_effvid.cli import app
+from hf_effvid.compression.lora import merge_lora
 from hf_effvid.data import load_detection_annotations
 from hf_effvid.data.detection_annotations import ActionSegment, AnnotatedVideo, DetectionAnnotations
 from hf_effvid.data.feature_store import FeatureStoreWriter
@@ -26,7 +27,6 @@ from hf_effvid.training import EffVidTrainingArguments
 from hf_effvid.training.detection_defaults import ActionLengths, num_branch_layers, pixel_sizes
 from hf_effvid.training.detection_setup import open_detector, prepare_backbone
 from hf_effvid.training.detection_splits import detection_splits
-from hf_effvid.training.lora import merge_lora
 
 from .small_detection import CLASSES, make_features
 

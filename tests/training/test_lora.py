@@ -6,8 +6,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForVideoClassification, VideoMAEForVideoClassification
 
+from hf_effvid.compression.lora import is_lora, merge_lora
 from hf_effvid.training import ClassificationTask
-from hf_effvid.training.lora import add_lora, head_modules, is_lora, lora_target_modules, merge_lora
+from hf_effvid.training.lora import add_lora, head_modules, lora_target_modules
 from hf_effvid.training.optim import parameter_rules
 
 from .small_run import build_trainer, tiny_model, weights

@@ -5,12 +5,13 @@ import torch
 from transformers import VideoMAEForVideoClassification
 
 from hf_effvid import EffVidVideoProcessor, LiteVideoMAEConfig, LiteVideoMAEForVideoClassification
+from hf_effvid.compression.lora import merge_lora
 from hf_effvid.data.synthetic import make_motion_dataset
 from hf_effvid.models.budget_gauges import BudgetProbe
 from hf_effvid.models.token_budget import BudgetPolicy
 from hf_effvid.training import EffVidTrainer, EffVidTrainingArguments
 from hf_effvid.training.classification import train_classifier
-from hf_effvid.training.lora import add_lora, head_modules, merge_lora
+from hf_effvid.training.lora import add_lora, head_modules
 from hf_effvid.training.model_setup import open_classifier
 from hf_effvid.training.random_budget import RandomBudgetTask
 

@@ -4,11 +4,11 @@ from collections import defaultdict
 
 import torch
 
+from ..compression.lora import is_lora
 from ..data.detection_collator import INPUTS
 from ..evaluation.detection import THUMOS_TIOUS, evaluate_detector
 from ..evaluation.detection_predictions import as_predictions
 from ..models.temporal_points import make_points
-from .lora import is_lora
 from .tasks import Task
 
 

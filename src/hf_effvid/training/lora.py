@@ -1,7 +1,8 @@
-"""LoRA through PEFT: which layers get adapters, wrapping a classifier, and merging back to a plain model."""
+"""LoRA for fine-tuning: which layers of a classifier or detector get adapters, and what trains beside them."""
 
 from torch import nn
 
+from ..compression.lora import wrap_with_lora
 from .optim import find_blocks
 
 
@@ -51,25 +52,11 @@ def add_lora(model, r, alpha=None, dropout=0.0, targets=None, trained=None):
         targets: see `lora_target_modules`.
         trained: names of the modules that are trained in full; None: those above the backbone of a classifier.
     """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ImportError("LoRA needs peft: pip install 'hf_effvid[train]'.") from error
-    config = LoraConfig(
-        r=r,
-        lora_alpha=alpha if alpha is not None else 2 * r,
-        lora_dropout=dropout,
-        target_modules=lora_target_modules(model, targets),
-        modules_to_save=head_modules(model) if trained is None else trained,
+    return wrap_with_lora(
+        model,
+        lora_target_modules(model, targets),
+        r,
+        alpha if alpha is not None else 2 * r,
+        dropout,
+        head_modules(model) if trained is None else trained,
     )
-    return get_peft_model(model, config)
-
-
-def is_lora(model):
-    """Whether a model is wrapped by PEFT."""
-    return hasattr(model, "peft_config") and hasattr(model, "merge_and_unload")
-
-
-def merge_lora(model):
-    """The plain model with its adapters added into the weights; a model without adapters comes back unchanged."""
-    return model.merge_and_unload() if is_lora(model) else model

@@ -4,9 +4,9 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from ..compression.lora import is_lora, merge_lora
 from ..host_loading import save_head
 from .data_order import EpochIndexedDataset
-from .lora import is_lora, merge_lora
 from .model_setup import save_classifier
 from .outcome import TrainOutcome
 

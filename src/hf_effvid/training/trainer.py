@@ -24,6 +24,7 @@ from transformers.trainer_utils import EvalLoopOutput, has_length
 from transformers.utils import logging
 
 from ..auto import complete_auto_map
+from ..compression.lora import is_lora
 from . import checkpointing
 from .arguments import EffVidTrainingArguments
 from .callbacks import TrainerHooks
@@ -31,7 +32,6 @@ from .data_order import EpochIndexedDataset, EpochSampler, IndexKeepingCollator,
 from .data_wait import WaitClock
 from .ema import WeightAverage
 from .gathering import gather_records, stack_records
-from .lora import is_lora
 from .modulation_log import ModulationLog
 from .nonfinite import NonFiniteGuard, NonFiniteLoss, first_non_finite_gradient, locate_non_finite
 from .optim import parameter_groups, parameter_rules, unwrapped_name
