@@ -29,6 +29,7 @@ _PUBLIC_NAMES = {
     "LiteTimesformerForVideoClassification": "models.modeling_lite_timesformer",
     "select_tokens": "compression.host_selection",
     "merge_tokens": "models.merging_videomae",
+    "drop_blocks": "compression.block_drop",
     "motion_vector_tokens": "models.motion_vectors",
     "ActionFormerConfig": "models.configuration_actionformer",
     "ActionFormerModel": "models.modeling_actionformer",
