@@ -88,7 +88,7 @@ def train_classifier(
         processor.horizontal_flip_safe = False
     augmentation = run_augmentation(augmentation, arguments)
     train, validation = clip_datasets(rows, processor, augmentation, arguments, on_error=on_error, cache=cache)
-    task, weights = _task(_prepare_model(opened, arguments), rows.train, len(names), processor, arguments)
+    task, weights = classification_task(_prepare_model(opened, arguments), rows.train, len(names), processor, arguments)
     trainer = EffVidTrainer(
         task,
         args=arguments,
@@ -119,8 +119,19 @@ def _prepare_model(model, arguments):
     return model
 
 
-def _task(model, train_rows, num_labels, processor, arguments):
-    """The task, and the sampling weights of the training clips (None without balanced sampling)."""
+def classification_task(model, train_rows, num_labels, processor, arguments):
+    """The task of a model, and the sampling weights of its training clips (None without balanced sampling).
+
+    Args:
+        model: the classifier.
+        train_rows: rows of the training split, whose classes are counted where something depends on it.
+        num_labels: number of classes.
+        processor: the recipe.
+        arguments: those of the run.
+
+    Raises:
+        ValueError: the classes of a stream have to be counted.
+    """
     counted = arguments.class_weights != "none" or arguments.loss == "logit_adjusted" or arguments.balanced_sampling
     matrix = None
     if counted:

@@ -92,7 +92,7 @@ def train_detector(
         **load_kwargs,
     )
     detector, processor = open_detector(model, splits.train, store, config, processor, seed, trust_remote_code)
-    make = _windows_of(store, processor, detector.config, augmentation, seed=seed, on_error=on_error)
+    make = windows_of(store, processor, detector.config, augmentation, seed=seed, on_error=on_error)
     train = make(splits.train, train=True, windows=windows)
     arguments = _arguments(args, output_dir, progress, len(train))
     resume_from = resume_point(arguments, resume, overwrite)
@@ -125,8 +125,16 @@ def train_detector(
     return outcome
 
 
-def _windows_of(store, processor, config, augmentation, **options):
-    """What makes a data set of annotations."""
+def windows_of(store, processor, config, augmentation, **options):
+    """What makes a data set of annotations: of stored features, or of frames.
+
+    Args:
+        store: the stored features, or None.
+        processor: an `ActionFormerProcessor`.
+        config: the detector's, which knows its longest window.
+        augmentation: what is done to frames for training.
+        options: of `DetectionWindows`.
+    """
     options["max_steps"] = config.max_sequence_length
     if store is not None:
         return partial(FeatureWindows, processor=processor, store=store, **options)

@@ -18,6 +18,8 @@ cache: ram                   # keep decoded videos in memory; left out: decode e
 validation_share: 0.2        # held out of the training split where there is no validation split
 selection:                   # arguments of train_token_selector; for `effvid select train` alone
   keep_ratio: 0.5
+compression:                 # fields of BlockDropSettings; for `effvid compress` alone
+  drop: 3
 training:                    # fields of EffVidTrainingArguments
   num_train_epochs: 10
 
@@ -52,6 +54,7 @@ from ..data.window_sampling import WindowSampling
 from ..models.video_processing_actionformer import ActionFormerProcessor
 from ..models.video_processing_effvid import EffVidVideoProcessor
 from .arguments import EffVidTrainingArguments
+from .block_drop_settings import BlockDropSettings
 
 
 _KINDS = {
@@ -68,6 +71,7 @@ _KINDS = {
     "cache": (str,),
     "validation_share": (float, int),
     "selection": (dict,),
+    "compression": (dict,),
     "training": (dict,),
 }
 _WORDS = {str: "a word", dict: "`key: value` lines", float: "a number", int: "a whole number"}
@@ -102,6 +106,7 @@ class TrainRecipe:
     cache: str | None = None
     validation_share: float = 0.2
     selection: dict = field(default_factory=dict)
+    compression: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
     choose: dict = field(default_factory=dict)
     task: str = "classification"
@@ -201,6 +206,8 @@ def load_recipe(path=None, overrides=()) -> TrainRecipe:
         _refuse_unknown(section, getattr(recipe, section), known)
     recipe.selection = recipe.selection or {}
     _refuse_unknown("selection", recipe.selection, _SELECTION_OPTIONS)
+    recipe.compression = recipe.compression or {}
+    _refuse_unknown("compression", recipe.compression, [f.name for f in fields(BlockDropSettings)])
     recipe.training = {name: _as_meant(name, value) for name, value in (recipe.training or {}).items()}
     _refuse_unknown("training", recipe.training, [f.name for f in fields(EffVidTrainingArguments)])
     return recipe
