@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from ..evaluation.results import Cost, ResultEntry
 from .architecture_notes import architecture_notes
 from .card_info import CITATIONS, CardInfo, check_hub_id
+from .compression_section import compression_section
 from .escaping import escape_code, escape_markdown
 from .published_task import NOT_RECORDED, PublishedTask
 from .published_tasks import task_of
@@ -40,6 +41,7 @@ def render_model_card(
     is_adapter: bool = False,
     chart: str | None = None,
     faithfulness=None,
+    compression=None,
 ) -> str:
     """The README.md of a checkpoint repository.
 
@@ -55,6 +57,7 @@ def render_model_card(
         is_adapter: whether it holds a PEFT adapter instead of a whole model.
         chart: file in the repository that shows accuracy against time.
         faithfulness: `TokenFaithfulness` of the oracle that a token selector learned from.
+        compression: `CompressionOutcome` of the run that dropped blocks.
 
     Returns:
         The whole file.
@@ -87,6 +90,7 @@ def render_model_card(
         speed_notes=speed_notes(results),
         chart=chart,
         selection=selection_section(config, faithfulness, repo_id, everything),
+        compression=compression_section(compression, config),
         usage=environment.from_string(template_text(f"templates/{task.usage}")).render(names).strip(),
         recipe=task.recipe(config, processor),
         architecture=architecture_notes(

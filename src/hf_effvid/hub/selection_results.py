@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from ..evaluation.results import Metric, ResultEntry
 from ..evaluation.selection_entries import ALL_TOKENS, TASK
+from .compression_results import TASK as STEPS
 from .escaping import escape_code, escape_markdown
 
 
@@ -43,11 +44,12 @@ def study_table(entries: Sequence[ResultEntry]) -> StudyTable:
 
 
 def own_results(results: Sequence[ResultEntry]) -> list[ResultEntry]:
-    """What speaks of the checkpoint itself: everything but studies of token selection, of which the accuracy with all tokens remains."""
+    """What speaks of the checkpoint itself: everything but the steps of a compression and studies of token selection, of which the accuracy
+    with all tokens remains."""
     return [
         replace(entry, task="video-classification") if entry.task == TASK else entry
         for entry in results
-        if entry.task != TASK or entry.variant == ALL_TOKENS
+        if entry.task not in (TASK, STEPS) or entry.variant == ALL_TOKENS
     ]
 
 

@@ -21,8 +21,8 @@ _KINDS = {
     "adapter": r"adapter_config\.json|adapter_model\.safetensors",
     "processor": r"video_preprocessor_config\.json|preprocessor_config\.json|processor_config\.json",
     "card": r"README\.md",
-    "chart": r"pareto\.png",
-    "report": r"token_faithfulness\.json",
+    "chart": r"pareto\.png|block_drop\.png",
+    "report": r"token_faithfulness\.json|compression\.json",
     "code": r"[A-Za-z_][A-Za-z0-9_]*\.py",
 }
 _REASONS = {
@@ -33,7 +33,7 @@ _REASONS = {
 }
 # tokens of the Hub and of common services; a text file of a checkpoint has no business holding one
 _SECRET = re.compile(r"\b(hf_[A-Za-z0-9]{30,}|ghp_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9]{32,}|AKIA[0-9A-Z]{16})\b")
-# accuracy against time, drawn by `effvid bench --chart`; the one picture a checkpoint folder may hold
+# accuracy against time, drawn by `effvid bench --chart`; beside it a folder may hold the picture of a compression
 CHART = "pareto.png"
 _CHART_BYTES = 1_000_000
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -136,8 +136,8 @@ def _content_problems(folder: Path) -> list[str]:
     for name in sorted(name for name in names if not name.endswith(".safetensors")):
         if _SECRET.search((folder / name).read_text(encoding="utf-8", errors="replace")):
             problems.append(f"{name}: holds something that looks like an access token")
-    if CHART in names:
-        problems += _chart_problems(folder)
+    for name in sorted(name for name in names if file_kind(name) == "chart"):
+        problems += _chart_problems(folder, name)
     needed, code_problems = code_files(folder, documents)
     problems += code_problems
     extra = {name for name in names if name.endswith(".py")} - needed
@@ -160,16 +160,16 @@ def _shard_problems(folder: Path, names: set[str]) -> list[str]:
     return [] if shards == expected else [f"{index} names {sorted(expected)}, the folder holds {sorted(shards)}"]
 
 
-def _chart_problems(folder: Path) -> list[str]:
-    content = (folder / CHART).read_bytes()
+def _chart_problems(folder: Path, name: str) -> list[str]:
+    content = (folder / name).read_bytes()
     problems = []
     if not content.startswith(_PNG_SIGNATURE):
-        problems.append(f"{CHART}: not a PNG")
+        problems.append(f"{name}: not a PNG")
     if len(content) > _CHART_BYTES:
-        problems.append(f"{CHART}: {len(content):,} bytes, expected a chart of at most {_CHART_BYTES:,}")
+        problems.append(f"{name}: {len(content):,} bytes, expected a chart of at most {_CHART_BYTES:,}")
     card = folder / "README.md"
-    if card.is_file() and f"]({CHART})" not in card.read_text(encoding="utf-8", errors="replace"):
-        problems.append(f"{CHART}: the card does not show it")
+    if card.is_file() and f"]({name})" not in card.read_text(encoding="utf-8", errors="replace"):
+        problems.append(f"{name}: the card does not show it")
     return problems
 
 

@@ -16,6 +16,7 @@ from ..host_processing import load_processor, takes_videos
 from .adapters import save_adapter
 from .card_check import card_problems
 from .card_info import CardError, CardInfo
+from .compression_section import find_compression, save_compression, with_base
 from .model_card import render_model_card
 from .published_tasks import task_of, task_of_checkpoint
 from .reference import reference_logits, reference_path
@@ -40,7 +41,7 @@ def stage_checkpoint(
     """Writes a checkpoint folder that loads anywhere, with this package or without it.
 
     The folder holds `config.json` with a complete `auto_map` (a detector's also names its pipeline), safetensors, the
-    processor's files, the code they need and the model card (for a trained token selector also the report of its oracle), all readable (mode 0644), and
+    processor's files, the code they need and the model card (for a trained token selector also the report of its oracle, for a model that lost blocks the record of that), all readable (mode 0644), and
     nothing else: optimizer states, pickles and stray files of a training folder stay behind. It appears whole or not
     at all. Beside it, as `<folder>.reference.json`, staging leaves the answer of the original model to a fixed input,
     which `verify_checkpoint` compares with.
@@ -90,6 +91,10 @@ def stage_checkpoint(
         faithfulness = find_selection_report(model_or_path, model)
         if faithfulness is not None:
             faithfulness.save(work)
+        compression = find_compression(model_or_path, model)
+        if compression is not None:
+            save_compression(compression, work)
+            info = with_base(info, compression)
         text = finished_card or render_model_card(
             model.config,
             processor,
@@ -101,6 +106,7 @@ def stage_checkpoint(
             is_adapter=is_adapter(model),
             chart=CHART if chart is not None else None,
             faithfulness=faithfulness,
+            compression=compression,
         )
         if chart is not None:
             shutil.copyfile(chart, work / CHART)
