@@ -1,5 +1,6 @@
 """Training: tasks, a `transformers.Trainer` subclass with one variation point, and `train_classifier`."""
 
+from .alignment_task import AlignmentTask
 from .arguments import EffVidTrainingArguments
 from .budget_calibration import BudgetCalibration, calibrate_budget
 from .budget_evaluation import evaluate_budget
@@ -18,6 +19,7 @@ from .trainer import EffVidTrainer
 
 
 __all__ = [
+    "AlignmentTask",
     "BudgetCalibration",
     "ClassificationTask",
     "ClipReading",
