@@ -198,6 +198,7 @@ def test_a_picture_that_the_card_does_not_show_is_refused(run, tmp_path):
 
 def test_the_card_needs_no_results():
     text = render_model_card(TINY, tiny_processor(), repo_id="org/nine", compression=outcome())
+    assert "chen2025blockdrop" in text and "tong2022videomae" in text
     assert card_problems(text.replace("](block_drop.png)", "](x)"), []) == []
 
 

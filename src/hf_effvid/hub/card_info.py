@@ -24,6 +24,13 @@ _LITE = """@inproceedings{hao2025lite,
   year      = {2025}
 }"""
 
+BLOCK_DROP = """@inproceedings{chen2025blockdrop,
+  title     = {Temporal Action Detection Model Compression by Progressive Block Drop},
+  author    = {Chen, Xiaoyong and Guo, Yong and Liang, Jiaming and Zhuang, Sitong and Zeng, Runhao and Hu, Xiping},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year      = {2025}
+}"""
+
 # model_type -> the paper that the architecture is from
 CITATIONS = {
     "video_focalnet": """@inproceedings{wasim2023videofocalnets,

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 
 from ..evaluation.results import Cost, ResultEntry
 from .architecture_notes import architecture_notes
-from .card_info import CITATIONS, CardInfo, check_hub_id
+from .card_info import BLOCK_DROP, CITATIONS, CardInfo, check_hub_id
 from .compression_section import compression_section
 from .escaping import escape_code, escape_markdown
 from .published_task import NOT_RECORDED, PublishedTask
@@ -101,7 +101,7 @@ def render_model_card(
         limitations=[*info.limitations, *task.default_limitations, *_flip_note(processor)],
         intended_use=info.intended_use or task.default_intended_use,
         licence=_licence(info),
-        citation=info.citation or CITATIONS.get(config.model_type, ""),
+        citation=info.citation or _citation(config, compression),
     )
 
 
@@ -164,6 +164,11 @@ def _training(info: CardInfo) -> str:
     return "\n\n".join(
         [f"Data: {info.training_data or NOT_RECORDED}.".replace("..", "."), f"Commit: {commit}.", f"Command:{command}"]
     )
+
+
+def _citation(config, compression) -> str:
+    papers = (BLOCK_DROP if compression is not None else None, CITATIONS.get(config.model_type))
+    return "\n\n".join(filter(None, papers))
 
 
 def _fenced(text: str) -> str:
