@@ -9,14 +9,16 @@
 
 DATA is a folder of clips, or for detectors an annotation file (and --root with the videos). Every model of every step answers once; the
 answers stay in its folder, so that a second call asks no model again. Differences are between means over seeds on the same videos, with
-intervals that resample videos; they do not cover the luck of the seeds. An arm that drops nothing (`--drop 0`: the uncompressed model, trained
-on) is a second reference; the arm "random order" is one for the arm "progressive".
+intervals that resample videos; they do not cover the luck of the seeds. The arm "trained on" has all blocks, and as many steps of training as
+the others recovered for: a second reference. For the arm "progressive" that of "random order" is another.
+
+    effvid compress host-0/model --data DATA --order at_once --drop 0 -o trained-on-0
 """
 
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +54,7 @@ def classifiers(args) -> Kind:
     method = "bootstrap over videos 95%, mean over seeds"
 
     def look(model, file):
-        names = {"dataset_name": args.name, "split": args.split}
-        found = evaluate_classifier(str(model), rows, batch_size=48, predictions_file=file, progress=False, **names)
+        found = evaluate_classifier(str(model), rows, batch_size=48, predictions_file=file, progress=False)
         return found.correct.astype(float)
 
     def mean(answers):
@@ -73,15 +74,12 @@ def detectors(args) -> Kind:
 
     def look(model, file):
         if not file.exists():
-            names = {"dataset_name": args.name, "split": args.split}
-            evaluate_detections(str(model), annotations, predictions_file=file, progress=False, **names)
+            evaluate_detections(str(model), annotations, predictions_file=file, progress=False)
         found = json.loads(file.read_text(encoding="utf-8"))["results"]
         return evaluate_detector(truth, found, THUMOS_TIOUS, subset=args.split)
 
-    def mean(reports):
-        return average_runs(reports)[0]
-
-    return Kind("temporal-action-detection", "average_mAP", look, lambda found: found.average_mAP, mean, compare_runs)
+    first = {"look": look, "one": lambda report: report.average_mAP, "mean": lambda runs: average_runs(runs)[0]}
+    return Kind("temporal-action-detection", "average_mAP", **first, minus=compare_runs)
 
 
 @dataclass(frozen=True)
@@ -94,20 +92,31 @@ class Point:
     lost: list = field(default_factory=list)
     costs: list = field(default_factory=list)
 
+    def add(self, answers, lost: list[int], step) -> None:
+        self.answers.append(answers)
+        self.lost.append(lost)
+        self.costs.append(Cost(gmacs=step.gmacs, parameters=step.parameters))
 
-def points_of(folders: list[Path], hosts: list[Path] | None, kind: Kind, split: str) -> list[Point]:
-    """The numbers of dropped blocks of an arm, fewest first; with hosts: the uncompressed models alone."""
+
+def uncompressed(folders: list[Path], kind: Kind, args) -> Point:
+    """The models that the runs of an arm started from."""
+    outcomes = [CompressionOutcome.load(folder) for folder in folders]
+    point = Point(0, outcomes[0].depth)
+    for seed, folder, outcome in zip(args.seeds, folders, outcomes, strict=True):
+        answers = folder.parent / f"{args.split}-{UNCOMPRESSED}-{seed}.json"
+        point.add(kind.look(args.hosts.format(seed=seed), answers), [], outcome.steps[0])
+    return point
+
+
+def points_of(folders: list[Path], kind: Kind, split: str) -> list[Point]:
+    """The numbers of dropped blocks of an arm, fewest first."""
     points: dict[int, Point] = {}
-    for place, folder in enumerate(folders):
-        start, *steps = CompressionOutcome.load(folder).steps
-        for step in [start] if hosts else steps:
-            lost = sorted(set(start.kept) - set(step.kept))
-            point = points.setdefault(len(lost), Point(len(lost), len(start.kept)))
-            model = hosts[place] if hosts else step.model_dir
-            answers = folder / f"{split}-{'uncompressed' if hosts else f'step-{step.step}'}.json"
-            point.answers.append(kind.look(model, answers))
-            point.lost.append(lost)
-            point.costs.append(Cost(gmacs=step.gmacs, parameters=step.parameters))
+    for folder in folders:
+        outcome = CompressionOutcome.load(folder)
+        for step in outcome.steps[1:]:
+            lost = sorted(set(outcome.steps[0].kept) - set(step.kept))
+            point = points.setdefault(len(lost), Point(len(lost), outcome.depth))
+            point.add(kind.look(folder / step.model, folder / f"{split}-step-{step.step}.json"), lost, step)
     return [points[dropped] for dropped in sorted(points)]
 
 
@@ -124,12 +133,8 @@ def entries_of(arm: str, point: Point, references: dict[str, list], kind: Kind, 
         )
         for seed, answers, lost, cost in zip(args.seeds, point.answers, point.lost, point.costs, strict=True)
     ]  # fmt: skip
-    metrics = [mean]
-    for name, others in references.items():
-        found = kind.minus(point.answers, others)
-        metrics.append(
-            Metric(f"{kind.metric} minus {name}", found.value, found.n, found.interval, found.interval_method)
-        )
+    gaps = {f"{kind.metric} minus {name}": kind.minus(point.answers, others) for name, others in references.items()}
+    metrics = [mean, *(replace(gap, name=name) for name, gap in gaps.items())]
     last = ResultEntry(
         **about, variant=f"{variant}, mean of {len(args.seeds)} seeds", metrics=tuple(metrics), cost=point.costs[0],
         provenance=current_provenance(dtype="float32"), notes=tuple(args.note),
@@ -139,20 +144,17 @@ def entries_of(arm: str, point: Point, references: dict[str, list], kind: Kind, 
 
 def compare(folders: dict[str, list[Path]], args) -> None:
     """Looks at the split, once per model, and writes results and picture; `folders` are the runs of each arm, one per seed."""
-    hosts = [Path(args.hosts.format(seed=seed)) for seed in args.seeds]
-    kind = (detectors if AutoConfig.from_pretrained(hosts[0]).model_type == "actionformer" else classifiers)(args)
-    (start,) = points_of(next(iter(folders.values())), hosts, kind, args.split)
-    points = {UNCOMPRESSED: [start]} | {
-        arm: points_of(of_arm, None, kind, args.split) for arm, of_arm in folders.items()
-    }
-    trained = next((point for of_arm in list(points.values())[1:] for point in of_arm if not point.dropped), None)
+    config = AutoConfig.from_pretrained(args.hosts.format(seed=args.seeds[0]))
+    kind = (detectors if config.model_type == "actionformer" else classifiers)(args)
+    start = uncompressed(next(iter(folders.values())), kind, args)
+    points = {UNCOMPRESSED: [start]} | {arm: points_of(of_arm, kind, args.split) for arm, of_arm in folders.items()}
     random = {point.dropped: point.answers for point in points.get(RANDOM, ())}
     curves: dict[str, dict[int, Metric]] = {}
     for arm, of_arm in points.items():
         for point in of_arm:
-            references = {} if point is start else {UNCOMPRESSED: start.answers}
-            if trained and point.dropped:
-                references[TRAINED_ON] = trained.answers
+            references = {} if arm == UNCOMPRESSED else {UNCOMPRESSED: start.answers}
+            if TRAINED_ON in points and point.dropped:
+                references[TRAINED_ON] = points[TRAINED_ON][0].answers
             if arm == PROGRESSIVE and point.dropped in random:
                 references[RANDOM] = random[point.dropped]
             entries = entries_of(arm, point, references, kind, args)
@@ -168,7 +170,8 @@ def compare(folders: dict[str, list[Path]], args) -> None:
         plot_block_drop_arms(curves, args.picture, kind.metric, start.blocks, title)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--hosts", required=True, help="folder of the uncompressed model; {seed} becomes the seed")
     parser.add_argument("--root", help="folder with the videos of an annotation file")
@@ -179,11 +182,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--note", action="append", default=[], help="remark for the results, such as what is composed")
     parser.add_argument("--results", type=Path, help="results file (JSON) to extend")
     parser.add_argument("--picture", type=Path)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
     parser.add_argument(
         "--arm", action="append", required=True, metavar="NAME=FOLDER", help="runs of `effvid compress`"
     )

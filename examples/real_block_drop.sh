@@ -30,7 +30,7 @@ if [ -z "${HOSTS:-}" ]; then
         train "$out/classifier-$seed" "$seed" "${CLIPS:-$data}" --config "$configs/real_videomae.yaml"
     done
 fi
-options=()
+options=(--config "$configs/real_videomae.yaml")
 if [ -f "$data/annotations.json" ]; then
     small=$out/small
     [ -f "$out/annotations.json" ] || python "$here/detection_splits.py" "$data" --output "$out/annotations.json"
@@ -40,10 +40,10 @@ if [ -f "$data/annotations.json" ]; then
             --set processor.feature_fps="${FPS:-5}" --model "${hosts//\{seed\}/$seed}"
     done
     data=$out/annotations.json hosts=$out/detector-{seed}/model
-    options+=(--root "$small" --model-name actionformer-videomae-thin --batch-size 4)
+    options=(--root "$small" --model-name actionformer-videomae-thin --batch-size 4)
 fi
 study=(python "$here/real_block_drop.py" "$data" --hosts "$hosts" --name "$name" --work "$out/arms" --drop "${DROP:-4}" --steps "${STEPS:-200}"
-    ${options[@]+"${options[@]}"} ${ARMS:-})
+    "${options[@]}" ${ARMS:-})
 # one process per seed, as many at a time as there are workers; each finds the others' finished arms
 printf '%s\n' $seeds | xargs -P "${WORKERS:-1}" -I SEED "${study[@]}" --seeds SEED --train-only
 "${study[@]}" --seeds $seeds --split "${SPLIT:-test}" --results "$results" --picture "$picture" ${NOTE:+--note "$NOTE"}
