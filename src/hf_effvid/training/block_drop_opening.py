@@ -8,7 +8,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from ..auto import register
 from ..compression.block_table import model_blocks
-from ..data.synthetic import make_motion_dataset
+from ..data.synthetic import ALL_MOTION_CLASSES, make_motion_dataset
 from ..data.synthetic_streams import make_action_streams
 from ..host_loading import load_video_classifier, one_line_errors
 from ..models.modeling_actionformer import ActionFormerForTemporalActionDetection
@@ -52,16 +52,18 @@ def open_trained(model, part=None, trust_remote_code=False):
     return model
 
 
-def data_source(data, folder, progress=True):
+def data_source(data, folder, labels=(), progress=True):
     """What the data are read from.
 
     Args:
         data: anything; `"motion"` and `"streams"` are drawn where no such file or folder exists.
         folder: where drawn data are written to.
+        labels: classes of the model; drawn data show these, where they can be drawn.
         progress: show a progress bar.
     """
     if not isinstance(data, str) or data not in GENERATED or os.path.exists(data):
         return data
+    classes = {"classes": tuple(labels)} if labels and set(labels) <= set(ALL_MOTION_CLASSES) else {}
     with PartialState().main_process_first():
-        made = Path(GENERATED[data](Path(folder) / data, progress=progress))
+        made = Path(GENERATED[data](Path(folder) / data, progress=progress, **classes))
     return made / "annotations.json" if data == "streams" else made

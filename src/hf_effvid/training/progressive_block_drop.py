@@ -148,7 +148,7 @@ def open_run(
     arguments = recovery_arguments(args, output_dir, "windows" if is_detector else "clips", seed, progress)
     opened = open_compression_data(
         model,
-        data_source(data, f"{output_dir}/data", progress),
+        data_source(data, f"{output_dir}/data", sorted(model.config.label2id), progress),
         settings,
         arguments=arguments,
         seed=arguments.seed,
