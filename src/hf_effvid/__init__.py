@@ -30,6 +30,7 @@ _PUBLIC_NAMES = {
     "select_tokens": "compression.host_selection",
     "merge_tokens": "models.merging_videomae",
     "drop_blocks": "compression.block_drop",
+    "score_blocks": "compression.block_scores",
     "motion_vector_tokens": "models.motion_vectors",
     "ActionFormerConfig": "models.configuration_actionformer",
     "ActionFormerModel": "models.modeling_actionformer",

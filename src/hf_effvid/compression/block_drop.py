@@ -123,11 +123,19 @@ def _remove(stack, number, places):
     modules = stack.lists[number][1]
     for place in sorted(places, reverse=True):
         if stack.layout.replacement is not None:
-            modules[place] = stack.layout.replacement(modules[place])
+            modules[place] = _replaced(modules[place], stack)
             continue
         del modules[place]
         for _, companions in stack.companions:
             del companions[place]
+
+
+def _replaced(block, stack):
+    """What takes the place of a block, on its device, with the hooks that others look at the place through (hidden states)."""
+    replacement = stack.layout.replacement(block, stack.base.config).train(block.training)
+    for hooks in ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"):
+        setattr(replacement, hooks, getattr(block, hooks))
+    return replacement
 
 
 def _configurations(model, stack):

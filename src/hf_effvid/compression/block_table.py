@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..models.actionformer_layers import DroppedActionFormerLayer
+
 
 class UnsupportedBlocksError(ValueError):
     """The blocks of this model cannot be found, or not be edited in the state that it is in."""
@@ -84,7 +86,7 @@ class BlockLayout:
         output: (hidden states, args, kwargs) -> the same in the form in which the block returns them.
         write_depth: (config, blocks per list, blocks per list before) -> None, edits the configuration.
         undroppable: block -> why it has to stay, or None.
-        replacement: block -> what takes its place in the list; None: nothing does, and the blocks after it move up.
+        replacement: (block, config) -> what takes its place in the list; None: nothing does, and the blocks after it move up.
     """
 
     paths: tuple[str | tuple[str, ...], ...]
@@ -92,7 +94,7 @@ class BlockLayout:
     output: Callable[[torch.Tensor, tuple, dict], object] = _bare
     write_depth: Callable[[object, Sequence[int], Sequence[int]], None] = _write_num_hidden_layers
     undroppable: Callable[[nn.Module], str | None] = _may_go
-    replacement: Callable[[nn.Module], nn.Module] | None = None
+    replacement: Callable[[nn.Module, object], nn.Module] | None = None
 
 
 # `model_type`, without the prefix of our Lite hosts, to the layout
@@ -107,7 +109,7 @@ BLOCKS: dict[str, BlockLayout] = {
         residual=_pooled,
         write_depth=_write_nothing,
         undroppable=_strided_convolution,
-        replacement=lambda block: block.without_weights(),
+        replacement=lambda block, config: DroppedActionFormerLayer(config, getattr(block, "stride", 1)),
     ),
     "mamba": BlockLayout(("layers",)),
     "mamba2": BlockLayout(("layers",)),

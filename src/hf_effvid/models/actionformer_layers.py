@@ -113,6 +113,33 @@ class ActionFormerMLP(nn.Module):
         return self.dropout(self.fc2(hidden_states))
 
 
+def strided_skip(hidden_states, mask, strided_mask, stride, hides_padding):
+    """What a block of these passes by its branches, (B, ceil(T / stride), D): the hidden states, or a max pool of them."""
+    if stride == 1:
+        return zero_padding(hidden_states, strided_mask)
+    if hides_padding:  # a zero would win against negative values
+        hidden_states = hidden_states.masked_fill(~mask[..., None], -torch.inf)
+    # over (T, 1) images: torch.export fixes the length of what goes through the 1-D pool
+    images = hidden_states.transpose(1, 2)[..., None]
+    pooled = nn.functional.max_pool2d(images, kernel_size=(3, 1), stride=(stride, 1), padding=(1, 0))
+    return zero_padding(pooled[..., 0].transpose(1, 2), strided_mask)
+
+
+class DroppedActionFormerLayer(nn.Module):
+    """The place of a block that was dropped (https://huggingface.co/papers/2503.16916): its skip, which has no weights, remains."""
+
+    holds_place_of_dropped_block = True
+
+    def __init__(self, config, stride):
+        super().__init__()
+        self.stride = stride
+        self.hides_padding = config.mask_after_norm == "everywhere"
+
+    def forward(self, hidden_states, mask, strided_mask, padded):
+        """As `ActionFormerLayer.forward`."""
+        return strided_skip(hidden_states, mask, strided_mask, self.stride, self.hides_padding)
+
+
 class ActionFormerLayer(GradientCheckpointingLayer):
     """One block: attention and MLP on residual branches. With stride 2 the skip is a max pool.
 
@@ -140,20 +167,14 @@ class ActionFormerLayer(GradientCheckpointingLayer):
         if self.hides_padding:
             normed = zero_padding(normed, mask)
         branch, _ = self.attention(normed, strided_mask, padded)
-        hidden_states = self._pool(hidden_states, mask, strided_mask)
+        hidden_states = self.skip(hidden_states, mask, strided_mask)
         hidden_states = hidden_states + self._scaled(branch, self.layer_scale1)
         branch = zero_padding(self.mlp(self.norm2(hidden_states)), strided_mask)
         return hidden_states + self._scaled(branch, self.layer_scale2)
 
-    def _pool(self, hidden_states, mask, strided_mask):
-        if self.stride == 1:
-            return zero_padding(hidden_states, strided_mask)
-        if self.hides_padding:  # a zero would win against negative values
-            hidden_states = hidden_states.masked_fill(~mask[..., None], -torch.inf)
-        # over (T, 1) images: torch.export fixes the length of what goes through the 1-D pool
-        images = hidden_states.transpose(1, 2)[..., None]
-        pooled = nn.functional.max_pool2d(images, kernel_size=(3, 1), stride=(self.stride, 1), padding=(1, 0))
-        return zero_padding(pooled[..., 0].transpose(1, 2), strided_mask)
+    def skip(self, hidden_states, mask, strided_mask):
+        """What remains of the block without its branches."""
+        return strided_skip(hidden_states, mask, strided_mask, self.stride, self.hides_padding)
 
     def _scaled(self, branch, scale):
         branch = branch if scale is None else branch * scale
@@ -169,6 +190,10 @@ class ActionFormerConvolutionLayer(GradientCheckpointingLayer):
         self.convolution1 = MaskedConvolution(size, inner, 3, stride=stride, bias=True)
         self.convolution2 = MaskedConvolution(inner, size, 3, bias=True)
         self.downsample = MaskedConvolution(size, size, 1, stride=stride, bias=True) if stride > 1 else None
+
+    def skip(self, hidden_states, mask, strided_mask):
+        """What remains of a block of stride 1 without its branch; at stride 2 nothing without weights does."""
+        return zero_padding(hidden_states, strided_mask)
 
     def forward(self, hidden_states, mask, strided_mask, padded):
         """As `ActionFormerLayer.forward`."""

@@ -52,6 +52,11 @@ def _positive(value):
         raise ValueError(f"expected a number above 0, got {value}")
 
 
+def _block_numbers(value):
+    if value is not None and (list(value) != sorted(set(value)) or any(number < 0 for number in value)):
+        raise ValueError(f"expected different numbers of blocks from 0 on, ascending, got {list(value)}")
+
+
 def _ranges(value):
     for bounds in value or ():
         if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1]:
@@ -83,6 +88,9 @@ class ActionFormerConfig(PreTrainedConfig):
         num_stem_layers: Blocks before the pyramid.
         num_branch_layers: Blocks of the pyramid; each one halves the grid and is a level.
         block_type: `"transformer"`, or `"convolution"` for residual blocks of two convolutions.
+        kept_blocks: Numbers of the blocks that have weights, counted from 0 over stem and branch; written when blocks are dropped. Of
+            the others a max pool remains in the branch, nothing in the stem; they keep their place, so that no weight is renamed.
+            None: all of them.
         num_attention_heads: Heads of the attention.
         attention_window: Steps that a step attends to, itself in the middle (odd); 1 or less for all of them. One number, or
             one per level, the stem first.
@@ -145,6 +153,7 @@ class ActionFormerConfig(PreTrainedConfig):
     num_stem_layers: int = validated_field(_at_least_zero, default=2)
     num_branch_layers: int = validated_field(_at_least_zero, default=5)
     block_type: Literal["transformer", "convolution"] = "transformer"
+    kept_blocks: list[int] | tuple[int, ...] | None = validated_field(_block_numbers, default=None)
     num_attention_heads: int = validated_field(_at_least_one, default=4)
     attention_window: int | list[int] | tuple[int, ...] = validated_field(_windows, default=19)
     use_relative_positions: bool = False
@@ -215,7 +224,7 @@ class ActionFormerConfig(PreTrainedConfig):
 
     @property
     def num_hidden_layers(self):
-        """Blocks of stem and branch."""
+        """Blocks of stem and branch, with the places of dropped ones."""
         return self.num_stem_layers + self.num_branch_layers
 
     @property
@@ -250,6 +259,7 @@ class ActionFormerConfig(PreTrainedConfig):
                     f"ActionFormerConfig.{name} needs one entry per level: num_branch_layers={self.num_branch_layers} makes "
                     f"{self.num_levels} levels, got {len(given)} entries."
                 )
+        self._validate_kept_blocks()
         if self.neck_type == "identity" and self.neck_size not in (None, self.hidden_size):
             raise ValueError(
                 f'ActionFormerConfig.neck_size={self.neck_size} differs from hidden_size={self.hidden_size}: only neck_type="fpn" '
@@ -281,6 +291,21 @@ class ActionFormerConfig(PreTrainedConfig):
             raise ValueError(
                 f"ActionFormerConfig.operating_points names {unknown}, which id2label does not: where the labels change, give "
                 "operating_points=None, or those of the new labels."
+            )
+
+    def _validate_kept_blocks(self):
+        kept, count = self.kept_blocks, self.num_hidden_layers
+        if kept is None:
+            return
+        if any(number >= count for number in kept):
+            raise ValueError(
+                f"ActionFormerConfig.kept_blocks={list(kept)} names blocks beyond the {count} of num_stem_layers={self.num_stem_layers} "
+                f"and num_branch_layers={self.num_branch_layers}."
+            )
+        if self.block_type == "convolution" and not set(range(self.num_stem_layers, count)) <= set(kept):
+            raise ValueError(
+                f"ActionFormerConfig.kept_blocks={list(kept)} leaves out blocks of a branch of convolutions, whose skip connections have "
+                "weights: all of them have to stay."
             )
 
 

@@ -9,6 +9,8 @@ from huggingface_hub.dataclasses import strict, validated_field
 from transformers import PreTrainedConfig
 from transformers.backbone_utils import BackboneConfigMixin
 
+from .layers import linear_drop_path_rates
+
 
 # The three released sizes. All of them have 2 focal levels, windows of 3, one token per frame and none of the options.
 PRESETS = {
@@ -34,8 +36,13 @@ def _positive(value):
 
 
 def _depths(value):
-    if len(value) == 0 or any(depth < 1 for depth in value):
-        raise ValueError(f"expected at least one stage and at least one block in each, got {list(value)}")
+    if len(value) == 0 or any(depth < 0 for depth in value):
+        raise ValueError(f"expected at least one stage and no negative number of blocks, got {list(value)}")
+
+
+def _block_numbers(value):
+    if value is not None and (list(value) != sorted(set(value)) or any(number < 0 for number in value)):
+        raise ValueError(f"expected different numbers of blocks from 0 on, ascending, got {list(value)}")
 
 
 def _levels(value):
@@ -70,6 +77,9 @@ class VideoFocalNetConfig(BackboneConfigMixin, PreTrainedConfig):
         num_channels: Channels of a frame.
         embed_dim: Channels of the first stage; every further stage doubles them.
         depths: Blocks per stage.
+        kept_blocks: Written when blocks are dropped: the numbers that the blocks had over all stages of the original model, whose
+            rates of stochastic depth they keep. A stage that lost all of its blocks still downsamples.
+        original_depths: Blocks per stage of the original model, together with `kept_blocks`.
         focal_levels: Focal levels per stage; 0 leaves the global context alone.
         focal_windows: Kernel size of the first focal level per stage (odd); each further level adds 2. The same in
             space and in time.
@@ -113,6 +123,8 @@ class VideoFocalNetConfig(BackboneConfigMixin, PreTrainedConfig):
     num_channels: int = validated_field(_at_least_one, default=3)
     embed_dim: int = validated_field(_at_least_one, default=96)
     depths: list[int] | tuple[int, ...] = validated_field(_depths, default=(2, 2, 6, 2))
+    kept_blocks: list[int] | tuple[int, ...] | None = validated_field(_block_numbers, default=None)
+    original_depths: list[int] | tuple[int, ...] | None = None
     focal_levels: list[int] | tuple[int, ...] = validated_field(_levels, default=(2, 2, 2, 2))
     focal_windows: list[int] | tuple[int, ...] = validated_field(_windows, default=(3, 3, 3, 3))
     temporal_encoding: Literal["parallel", "none", "sequential", "joint"] = "parallel"
@@ -171,12 +183,20 @@ class VideoFocalNetConfig(BackboneConfigMixin, PreTrainedConfig):
         """Blocks over all stages."""
         return sum(self.depths)
 
+    @property
+    def drop_path_rates(self):
+        """Rate of stochastic depth of every block; a dropped one takes its rate along."""
+        depths = self.depths if self.original_depths is None else self.original_depths
+        rates = linear_drop_path_rates(self.drop_path_rate, sum(depths))
+        return rates if self.kept_blocks is None else [rates[number] for number in self.kept_blocks]
+
     def validate_architecture(self):
         """Checks what no field can know alone; the model calls it again, since fields may be set after construction.
 
         Raises:
             ValueError: The fields contradict each other.
         """
+        self._validate_depths()
         for name in ("focal_levels", "focal_windows"):
             given = getattr(self, name)
             if len(given) != len(self.depths):
@@ -203,6 +223,30 @@ class VideoFocalNetConfig(BackboneConfigMixin, PreTrainedConfig):
             raise ValueError(
                 f"VideoFocalNetConfig.use_conv_embed has a fixed stride of 4, got patch_size={self.patch_size}. "
                 "Leave patch_size=4 or set use_conv_embed=False."
+            )
+
+    def _validate_depths(self):
+        if (self.kept_blocks is None) != (self.original_depths is None):
+            raise ValueError(
+                f"VideoFocalNetConfig.kept_blocks={self.kept_blocks} and original_depths={self.original_depths} are given together, when "
+                "blocks were dropped."
+            )
+        if self.kept_blocks is None:
+            if 0 in self.depths:
+                raise ValueError(
+                    f"VideoFocalNetConfig.depths={list(self.depths)} needs at least one block in each stage; only dropped blocks "
+                    "(kept_blocks) leave a stage without."
+                )
+            return
+        ends = [sum(self.original_depths[: stage + 1]) for stage in range(len(self.original_depths))]
+        left = [
+            sum(end - depth <= number < end for number in self.kept_blocks)
+            for end, depth in zip(ends, self.original_depths, strict=True)
+        ]
+        if left != list(self.depths) or len(self.kept_blocks) != sum(left):
+            raise ValueError(
+                f"VideoFocalNetConfig.kept_blocks={list(self.kept_blocks)} of original_depths={list(self.original_depths)} leave depths "
+                f"{left}, got depths={list(self.depths)}."
             )
 
 

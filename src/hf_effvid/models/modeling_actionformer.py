@@ -33,6 +33,7 @@ from .actionformer_layers import (
     ActionFormerConvolutionLayer,
     ActionFormerLayer,
     ConvolutionNorm,
+    DroppedActionFormerLayer,
     MaskedConvolution,
     zero_padding,
 )
@@ -147,9 +148,11 @@ class ActionFormerEncoder(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        layer, windows = LAYERS[config.block_type], config.attention_windows
-        self.stem = nn.ModuleList(layer(config, 1, windows[0]) for _ in range(config.num_stem_layers))
-        self.branch = nn.ModuleList(layer(config, 2, window) for window in windows[1:])
+        windows, stem = config.attention_windows, config.num_stem_layers
+        self.stem = nn.ModuleList(_block(config, place, 1, windows[0]) for place in range(stem))
+        self.branch = nn.ModuleList(
+            _block(config, place, 2, window) for place, window in enumerate(windows[1:], start=stem)
+        )
         self.gradient_checkpointing = False
 
     def forward(self, hidden_states, mask, padded):
@@ -163,6 +166,13 @@ class ActionFormerEncoder(nn.Module):
             all_states.append(hidden_states)
             all_masks.append(mask)
         return all_states, all_masks
+
+
+def _block(config, place, stride, window):
+    """The block at a place of stem and branch, or what a dropped one leaves."""
+    if config.kept_blocks is not None and place not in config.kept_blocks:
+        return DroppedActionFormerLayer(config, stride)
+    return LAYERS[config.block_type](config, stride, window)
 
 
 class ActionFormerNeck(nn.Module):
@@ -237,7 +247,7 @@ class ActionFormerPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_attention_backend = False
     _can_record_outputs = {
-        "hidden_states": [ActionFormerLayer, ActionFormerConvolutionLayer],
+        "hidden_states": [ActionFormerLayer, ActionFormerConvolutionLayer, DroppedActionFormerLayer],
         "attentions": ActionFormerAttention,
     }
     # the loss is already divided; Trainer must not take it for a sum over items

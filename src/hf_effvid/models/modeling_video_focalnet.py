@@ -31,7 +31,7 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_video_focalnet import VideoFocalNetConfig
 from .focal_designs import fuse_modulators, joint_modulator, spatial_modulator, temporal_modulator
 from .focal_ops import FocalModulation, focal_feed_forward, focal_modulation, focal_projection
-from .layers import FrameDropPath, linear_drop_path_rates
+from .layers import FrameDropPath
 
 
 @dataclass
@@ -340,7 +340,7 @@ class VideoFocalNetEncoder(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        rates = linear_drop_path_rates(config.drop_path_rate, sum(config.depths))
+        rates = config.drop_path_rates
         starts = [sum(config.depths[:index]) for index in range(len(config.depths))]
         self.stages = nn.ModuleList(
             VideoFocalNetStage(config, index, rates[start : start + depth])
@@ -486,7 +486,8 @@ class VideoFocalNetModel(VideoFocalNetPreTrainedModel):
             )
         if output_modulators:
             output.spatial_modulators, output.temporal_modulators, output.spatial_gates, output.temporal_gates = (
-                tuple(maps) if maps[0] is not None else None for maps in zip(*shown, strict=True)
+                tuple(maps) if any(of_block is not None for of_block in maps) else None
+                for maps in zip(*shown, strict=True)
             )
         return output
 
