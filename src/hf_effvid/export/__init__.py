@@ -1,7 +1,7 @@
 """Deployment: a video classifier as an ONNX file or a torch.export program that was checked against the model.
 
-`export_model` writes the folder, `load_exported` runs it, `measure_accuracy` says what 8 bits cost on a data set. ONNX needs
-the `export` extra.
+`export_model` writes the folder, `load_exported` runs it, `measure_accuracy` says what 8 bits cost on a data set;
+`search_compression` tries dropped blocks, kept tokens and number types together. ONNX needs the `export` extra.
 """
 
 from ..lazy_names import lazy_names
@@ -16,7 +16,10 @@ _PUBLIC_NAMES = {
     "ParityError": "errors",
     "export_model": "exporting",
     "load_exported": "runtime",
+    "SearchError": "compression_candidates",
+    "SearchReport": "compression_report",
     "measure_accuracy": "accuracy",
+    "search_compression": "compression_search",
 }
 
 __all__, __getattr__, __dir__ = lazy_names(__name__, _PUBLIC_NAMES)
