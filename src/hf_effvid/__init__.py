@@ -53,6 +53,8 @@ _PUBLIC_NAMES = {
     "train_classifier": "training.classification",
     "train_detector": "training.detection",
     "train_token_selector": "training.token_selector",
+    "progressive_block_drop": "training.progressive_block_drop",
+    "CompressionOutcome": "training.block_drop_outcome",
     "calibrate_budget": "training.budget_calibration",
     "evaluate_budget": "training.budget_evaluation",
     "evaluate_classifier": "evaluation.classification",

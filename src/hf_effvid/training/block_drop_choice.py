@@ -6,6 +6,7 @@ import torch
 
 from ..compression.block_scores import score_blocks
 from ..compression.block_table import model_blocks
+from ..data.detection_collator import INPUTS
 from .block_drop_errors import BlockDropError
 from .block_drop_measuring import TaskCriterion
 
@@ -42,6 +43,8 @@ def choose_blocks(model, data, settings, wanted, *, depth, seed, device, batch_s
     Raises:
         BlockDropError: not so many blocks can go, or one is named that is not there.
     """
+    if not wanted:
+        return Choice(())
     blocks = model_blocks(model, settings.part)
     free = {block.original_index: block.index for block in blocks if block.must_stay is None}
     if wanted >= len(blocks) or wanted > len(free):
@@ -64,11 +67,22 @@ def choose_blocks(model, data, settings, wanted, *, depth, seed, device, batch_s
 
 
 def _scored(model, data, settings, free, wanted, device, batch_size, num_workers, progress) -> Choice:
-    criterion = settings.criterion
-    if criterion != "discrepancy":
-        criterion = TaskCriterion(data.task(model, "scoring").eval(), data.metric if criterion == "metric" else "loss")
-    batches = data.batches("scoring", batch_size, device, num_workers)
-    found = score_blocks(
-        model, batches, criterion, part=settings.part, candidates=sorted(free.values()), progress=progress
-    )
-    return found
+    batches, candidates = data.batches("scoring", batch_size, device, num_workers), sorted(free.values())
+    options = {"part": settings.part, "candidates": candidates, "progress": progress}
+    if settings.criterion == "discrepancy":
+        found, losses = score_blocks(model, map(_inputs, batches), "discrepancy", **options), [0.0] * len(candidates)
+    else:
+        metric = data.metric if settings.criterion == "metric" else "loss"
+        criterion = TaskCriterion(data.task(model, "scoring").eval(), metric)
+        found = score_blocks(model, batches, criterion, **options)
+        losses = criterion.losses[1:]  # the first is that of the whole model
+    # few videos give equal metrics: then the loss decides
+    ranked = sorted(zip(found.scores, losses, strict=True), key=lambda one: (-one[0].value, one[1], one[0].index))
+    dropped = tuple(score.original_index for score, _ in ranked[:wanted])
+    return Choice(dropped, {score.original_index: score.value for score in found.scores}, found.full)
+
+
+def _inputs(batch) -> dict:
+    """What the model takes of a batch."""
+    names = [name for pair in INPUTS.items() for name in pair if name in batch]
+    return {name: batch[name] for name in names}

@@ -58,10 +58,13 @@ class TaskCriterion:
     Args:
         task: the task of the model that is scored.
         metric: name of its metric; `"loss"`: the negative mean loss.
+
+    Attributes:
+        losses: mean loss of every call of `score`, in their order.
     """
 
     def __init__(self, task, metric):
-        self.task, self.metric = task, metric
+        self.task, self.metric, self.losses = task, metric, []
 
     def forward(self, batch):
         """What the model says of a batch."""
@@ -77,6 +80,7 @@ class TaskCriterion:
     def score(self, records) -> float:
         """The metric of all records. An item that stands in for an unreadable one counts once."""
         found = self.task.metrics(once(records))
+        self.losses.append(found["loss"])
         return -found["loss"] if self.metric == "loss" else found[self.metric]
 
 

@@ -197,7 +197,9 @@ def write_json(path, document: dict) -> None:
 def _row(step: CompressionStep, num_blocks: int) -> StepRow:
     return StepRow(
         num_dropped=num_blocks - len(step.kept),
-        name={START: "none", RELU: "ReLU for GELU"}.get(step.kind) or ", ".join(map(str, step.dropped)),
+        name={START: "none", RELU: "ReLU for GELU"}.get(step.kind)
+        or ", ".join(map(str, step.dropped))
+        or "none, recovered",
         value=step.after.value,
         interval=step.after.interval,
         before=None if step.before is None else step.before.value,

@@ -96,7 +96,9 @@ class BlockDropRun:
                 return before.step, why
             if self._on_target(step):
                 return step.step, self._on_target(step)
-            if self.depth - len(step.kept) >= self.wanted:
+            # dropping none at once is the control of those that drop some: one recovery of the whole model
+            is_control = self.settings.together and not self.wanted
+            if self.depth - len(step.kept) >= self.wanted and not (is_control and before is None):
                 return step.step, f"as many as were to go ({self.wanted})"
         return drops[-1].step, None
 

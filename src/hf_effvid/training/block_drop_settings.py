@@ -33,7 +33,7 @@ class BlockDropSettings:
         margin: stop when the held-out metric stays lower than before by more than this (a fraction: 0.01 is a point) even after
             recovery; the last model that was within it is the result.
         order: `progressive`: score, drop the least important block, recover, and again; `at_once`: score once, drop all together, recover
-            once; `random` and `random_at_once`: the same with blocks drawn by the seed.
+            once (with `drop=0` the control: the whole model, recovered); `random` and `random_at_once`: the same with blocks drawn by the seed.
         blocks: original indices to drop instead, in this order.
         criterion: what the importance of a block is taken from: the `metric` without it, the `loss` without it, or the `discrepancy`
             of its input and output.
