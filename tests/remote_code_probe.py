@@ -23,6 +23,7 @@ class PackageIsAbsent(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, PackageIsAbsent())
 
 import torch  # noqa: E402
+import transformers  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoVideoProcessor  # noqa: E402
 from transformers.dynamic_module_utils import get_class_from_dynamic_module  # noqa: E402
@@ -38,6 +39,18 @@ def logits_of(folder, inputs, job):
         model.save_pretrained(job["save_to"])
     buffers = {f"buffer.{name}": value.contiguous() for name, value in model.named_buffers()}
     return {"logits": model(**inputs).logits, **buffers}
+
+
+def stock_logits_of(folder, inputs, job):
+    """A class of transformers by name, and none of the code in the folder."""
+    model, info = getattr(transformers, job["class"]).from_pretrained(
+        folder, trust_remote_code=False, output_loading_info=True
+    )
+    assert type(model).__module__.startswith("transformers.models."), type(model)
+    assert not info["missing_keys"] and not info["mismatched_keys"], info
+    if "save_to" in job:
+        model.save_pretrained(job["save_to"])
+    return {"logits": model(**inputs).logits}
 
 
 def hidden_states_of(folder, inputs, job):
@@ -73,7 +86,7 @@ def pixel_values_of(folder, inputs, job):
 
 ACTIONS = {
     action.__name__: action
-    for action in (logits_of, hidden_states_of, detections_of, feature_maps_of, pixel_values_of)
+    for action in (logits_of, stock_logits_of, hidden_states_of, detections_of, feature_maps_of, pixel_values_of)
 }
 
 
