@@ -5,6 +5,7 @@ import torch
 from transformers import VideoMAEConfig
 
 from hf_effvid import ActionFormerConfig, ActionFormerForTemporalActionDetection
+from hf_effvid.compression.block_drop import drop_blocks
 from hf_effvid.evaluation.macs import MacsError, count_macs
 from hf_effvid.evaluation.paper_macs import count_paper_macs
 
@@ -21,10 +22,10 @@ ACTIVITYNET = {
 }
 
 
-def make_detector(width, head, blocks):
+def make_detector(width, head, blocks, **fields):
     with torch.device("meta"):
         trunk = VideoMAEConfig(**width, num_hidden_layers=blocks)
-        config = ActionFormerConfig(**head, attention_window=-1, backbone_config=trunk)
+        config = ActionFormerConfig(**head, attention_window=-1, backbone_config=trunk, **fields)
         return ActionFormerForTemporalActionDetection(config).eval()
 
 
@@ -60,6 +61,28 @@ def test_the_head_alone():
     detector = make_detector(SMALL, THUMOS, 12)
     features = {"input_features": torch.empty(1, 768, 384, device="meta")}
     assert count_macs(detector, features).gmacs == pytest.approx(14.456254464, abs=1e-9)
+
+
+@pytest.mark.slow
+def test_table_4_adatad_without_two_blocks():
+    detector = make_detector(SMALL, THUMOS, 12, temporal_adapters=True)
+    published, true = count_paper_macs(detector, PIXELS) / 1e9, count_macs(detector, PIXELS).gmacs
+    assert published == pytest.approx(324.6, abs=0.06)
+    drop_blocks(detector, [7, 10])  # their adapters go with them
+    assert f"{count_paper_macs(detector, PIXELS) / 1e9 / published:.1%}" == "84.0%"
+    assert count_macs(detector, PIXELS).gmacs / true == pytest.approx(0.8386, abs=5e-5)
+
+
+def test_table_4_actionformer_on_features():
+    with torch.device("meta"):
+        detector = ActionFormerForTemporalActionDetection(ActionFormerConfig(num_labels=20)).eval()
+    features = {"input_features": torch.empty(1, 2304, 2048, device="meta")}
+    published, true = count_paper_macs(detector, features), count_macs(detector, features).total
+    drop_blocks(
+        detector, [0, 1, 2]
+    )  # both of the stem, and the first that halves the length: its max pool has to stay
+    assert f"{count_paper_macs(detector, features) / published:.1%}" == "59.7%"
+    assert count_macs(detector, features).total / true == pytest.approx(0.5916, abs=5e-5)
 
 
 def test_other_trunks_have_no_published_numbers():

@@ -20,21 +20,18 @@ def count_paper_macs(detector, inputs: Mapping[str, torch.Tensor]) -> int:
     """Counts `detector(**inputs)` as the paper does.
 
     Args:
-        detector: an `ActionFormerForTemporalActionDetection` or `ActionFormerModel` with a VideoMAE trunk, in evaluation mode.
+        detector: an `ActionFormerForTemporalActionDetection` or `ActionFormerModel` with a VideoMAE trunk, with temporal adapters or without,
+            or on features; or a VideoMAE alone. In evaluation mode.
         inputs: its keyword arguments; on the meta device nothing is computed.
 
     Raises:
-        MacsError: the detector has no VideoMAE trunk; for others there are no published numbers to compare with.
+        MacsError: the detector has another trunk; for others there are no published numbers to compare with.
     """
-    trunk = _videomae(detector)
-    if trunk is None:
+    if not has_published_count(detector):
         raise MacsError(
-            f"The paper counts detectors on VideoMAE, got {type(detector).__name__} without one. Use count_macs."
+            f"The paper counts detectors on VideoMAE or on features, got {type(detector).__name__} without one. Use count_macs."
         )
-    unseen = {trunk.embeddings.patch_embeddings.projection}
-    for layer in trunk.encoder.layer:
-        unseen |= {layer.intermediate.dense, layer.output.dense}
-    total = 0
+    unseen, total = _unseen(_videomae(detector)), 0
 
     def count(module, arguments, output):
         nonlocal total
@@ -52,8 +49,18 @@ def count_paper_macs(detector, inputs: Mapping[str, torch.Tensor]) -> int:
 
 
 def has_published_count(detector) -> bool:
-    """Whether `count_paper_macs` can count a detector: its trunk is a VideoMAE."""
-    return _videomae(detector) is not None
+    """Whether `count_paper_macs` can count a detector: its trunk is a VideoMAE, or it takes features."""
+    config = getattr(detector, "config", None)
+    on_features = getattr(config, "model_type", None) == "actionformer" and config.backbone_config is None
+    return on_features or _videomae(detector) is not None
+
+
+def _unseen(trunk) -> set:
+    """The layers that the counter passes over, all of them in VideoMAE."""
+    if trunk is None:
+        return set()
+    layers = [layer for block in trunk.encoder.layer for layer in (block.intermediate.dense, block.output.dense)]
+    return {trunk.embeddings.patch_embeddings.projection, *layers}
 
 
 def _videomae(detector):
