@@ -22,6 +22,7 @@ from hf_effvid.training.block_drop_measuring import Measured
 from hf_effvid.training.block_drop_outcome import CompressionOutcome, CompressionStep
 
 from .tiny_checkpoint import tiny_processor
+from .tiny_detector import DETECTORS
 
 
 TINY = VideoMAEConfig(
@@ -206,3 +207,25 @@ def test_the_card_needs_no_results():
 def test_the_staged_model_is_verified_without_the_package(run, tmp_path):
     report = verify_checkpoint(stage_checkpoint(run, tmp_path / "nine"))
     assert report.ok and all(check.ok for check in report.checks), report.to_text()
+
+
+# name of a detector -> (part that loses a block, how the card calls the blocks)
+PARTS = {"pixels": ("backbone", "blocks of its trunk of"), "features": ("detector", "blocks of")}
+
+
+@pytest.mark.parametrize("name", [pytest.param("pixels", marks=pytest.mark.slow), "features"])
+def test_a_detector_that_lost_a_block_is_staged(name, tmp_path):
+    part, called = PARTS[name]
+    model, processor = DETECTORS[name]()
+    drop_blocks(model, [1], part=part)
+    folder = tmp_path / "run" / "model"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    outcome(model_type="actionformer", settings=SETTINGS | {"part": part}).save(folder)
+    staged = stage_checkpoint(folder, tmp_path / "fewer", card={"license": "apache-2.0"}, reference=name == "pixels")
+    card = (staged / "README.md").read_text()
+    assert f"2 of the 4 {called} `org/twelve` are gone" in card and card_problems(card, []) == []
+    assert "ordinary `actionformer`, with fewer blocks" in card and "chen2025blockdrop" in card
+    if name == "pixels":
+        report = verify_checkpoint(staged)
+        assert report.ok and all(check.ok for check in report.checks), report.to_text()
