@@ -88,7 +88,7 @@ def test_the_section_says_what_is_gone_and_what_each_drop_bought():
         in text
     )
     assert "| 1 | 2 | 94.5" in text and "| 90.0 | -0.5 [-1.5, +0.5] |" in text and "1.31 [1.25, 1.36] |" in text
-    assert "160 held-out videos of generated motions, never on its test split" in text
+    assert "160 held-out videos of the data set generated motions, never on its test split" in text
     assert f"]({PICTURE})" in text and "ordinary `videomae`: the class of transformers opens it" in text
 
 
@@ -178,6 +178,7 @@ def test_staging_writes_card_record_and_picture_and_it_can_be_staged_again(run, 
         "finetune",
         "apache-2.0",
     )
+    assert "effvid compress org/twelve --drop 2\n" in card and f"Commit: `{'0' * 40}`" in card
     assert CompressionOutcome.load(staged).final_step == outcome().final_step
     again = stage_checkpoint(staged, tmp_path / "again", card={"license": "apache-2.0"})
     assert (again / "README.md").read_text() == card.replace('"nine"', '"again"').replace("# nine", "# again")

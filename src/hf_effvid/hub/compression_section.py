@@ -57,7 +57,7 @@ def base_name(source: str) -> str:
 
 
 def with_base(info: CardInfo, outcome: CompressionOutcome) -> CardInfo:
-    """The publisher's fields, completed with the uncompressed model: its id and its licence, which hold for what is left of it.
+    """The publisher's fields, completed: the uncompressed model, its licence, which holds for what is left of it, and how it was compressed.
 
     Args:
         info: what the publisher says.
@@ -65,7 +65,7 @@ def with_base(info: CardInfo, outcome: CompressionOutcome) -> CardInfo:
 
     Returns:
         With `base_model`, where the uncompressed model was opened from the Hub or its own card names a repository, and its licence
-        where the publisher states none.
+        where the publisher states none; command and commit of the compression where the publisher names no others.
 
     Raises:
         CardError: the publisher states a licence that allows commercial use, and the uncompressed model's does not.
@@ -73,6 +73,10 @@ def with_base(info: CardInfo, outcome: CompressionOutcome) -> CardInfo:
     card = _card_of(outcome.source)
     if info.base_model is None and _is_hub_id(outcome.source):
         info = replace(info, base_model=outcome.source)
+    if info.training_command is None:
+        info = replace(info, training_command=outcome.provenance.get("command"))
+    if info.training_commit is None:
+        info = replace(info, training_commit=outcome.provenance.get("commit"))
     if info.base_model is not None and info.base_model_relation is None:
         info = replace(info, base_model_relation="finetune")
     licence = card.get("license")
@@ -143,10 +147,10 @@ def _how(outcome) -> str:
 
 def _measured(outcome) -> str:
     origin, first = Provenance(**outcome.provenance), outcome.steps[0]
-    place = escape_markdown(outcome.data.get("name") or "the data set")
+    place = escape_markdown(outcome.data.get("name") or "(no name)")
     timed = f" Times of one input on {escape_markdown(origin.hardware)}, in turns." if first.milliseconds else ""
     return (
-        f"Measured on {first.after.n} held-out videos of {place}, never on its test split, with 95 % intervals; differences to the uncompressed "
+        f"Measured on {first.after.n} held-out videos of the data set {place}, never on its test split, with 95 % intervals; differences to the uncompressed "
         f"model are of the same videos, in points.{timed} Made with {escape_code(origin.command)}, commit "
         f"{escape_code(origin.commit or 'not recorded')}, {escape_markdown(origin.date)}."
     )
