@@ -75,7 +75,9 @@ class BlockSkip(HandledCalls):
 
     def __init__(self, model: nn.Module, indices: Iterable[int], part: str | None = None):
         _refuse_compiled(model)
-        skipped = chosen_blocks(model_blocks(model, part), indices)
+        blocks = model_blocks(model, part)
+        skipped = chosen_blocks(blocks, indices)
+        _refuse_last_block_that_chooses(model, blocks, skipped)
         handlers = {block.module: partial(_skip_block, block) for block in skipped}
         handlers |= {companion: _skip_companion for block in skipped for companion in block.companions}
         super().__init__(handlers)
@@ -112,6 +114,16 @@ def _refuse_if_needed(block):
     if hasattr(block.module, "reduction"):
         raise UndroppableBlockError(
             f"Block {block.index} ({block.name}) merges tokens: take it back (restore_tokens), leave blocks out, and merge again."
+        )
+
+
+def _refuse_last_block_that_chooses(model, blocks, skipped):
+    """`scorer="attention"` of a Lite model asks the module of the last block, whether it runs or not."""
+    scorers = {getattr(getattr(module, "config", None), "scorer", None) for module in model.modules()}
+    if "attention" in scorers and skipped and skipped[-1] is blocks[-1]:
+        raise UndroppableBlockError(
+            f"Block {blocks[-1].index} ({blocks[-1].name}) cannot be skipped: its attention chooses the tokens (scorer='attention'). Drop "
+            "it, or skip it with another scorer."
         )
 
 
