@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hf_effvid.models import focal_processor, processor_autograd
+from hf_effvid.models import focal_processor, processor_autograd, processor_libraries
+from hf_effvid.models.fast_temporal_convolution import PAIRS
 from hf_effvid.models.focal_composite import composite_focal_modulation
 from hf_effvid.models.focal_ops import (
     IMPLEMENTATIONS,
@@ -123,15 +124,25 @@ def gradients(outputs, leaves):
 
 @pytest.mark.parametrize(("name", "dtype"), SETTINGS)
 @settings(max_examples=12, deadline=None)
-@given(spec=shapes, keep_modulators=st.booleans(), piece_bytes=st.sampled_from([100, 1 << 20]))
-def test_modulation_is_the_composite(name, dtype, spec, keep_modulators, piece_bytes):
+@given(
+    spec=shapes,
+    keep_modulators=st.booleans(),
+    piece_bytes=st.sampled_from([100, 1 << 20]),
+    fewer_products=st.booleans(),
+)
+def test_modulation_is_the_composite(name, dtype, spec, keep_modulators, piece_bytes, fewer_products):
     arguments, leaves, options = make_arguments(spec, dtype)
     double, double_leaves = in_double(arguments, leaves)
     reference = composite_focal_modulation(*double, **options)
     with focal_implementation(name):
         with torch.no_grad():
             before = [leaf.clone() for leaf in leaves]
-            with mock.patch.multiple(focal_processor, PIECE_BYTES=piece_bytes, WEIGHT_MULTIPLE=0):
+            with (
+                mock.patch.multiple(focal_processor, PIECE_BYTES=piece_bytes, WEIGHT_MULTIPLE=0),
+                mock.patch.object(
+                    processor_libraries, "is_faster", lambda *call: fewer_products and call[-1] in PAIRS
+                ),
+            ):
                 plain = focal_modulation(*arguments, **options, keep_modulators=keep_modulators)
             assert all(torch.equal(leaf, copy) for leaf, copy in zip(leaves, before, strict=True))
         result = focal_modulation(*arguments, **options)

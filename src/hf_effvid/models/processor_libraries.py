@@ -13,6 +13,7 @@ whether gradients are wanted; without them results may be changed in place.
 import torch
 from torch.nn import functional as F
 
+from .fast_temporal_convolution import is_faster, temporal_convolution_gelu
 from .processor_autograd import OneDnnLinear, OneDnnTemporalConvolution, onednn_linear
 
 
@@ -57,11 +58,14 @@ class OneDnn:
 
     @staticmethod
     def convolution_gelu(maps, kernel, grad):
+        along_time = kernel.shape[3] == 1 and kernel.shape[1] == maps.shape[3] and maps.dtype == torch.float32
         if grad:
-            along_time = kernel.shape[3] == 1 and kernel.shape[1] == maps.shape[3]
-            if along_time and maps.dtype == torch.float32:
+            if along_time:
                 return F.gelu(OneDnnTemporalConvolution.apply(maps, kernel))
             return Plain.convolution_gelu(maps, kernel, grad)
+        clips, steps, sites, channels = maps.shape
+        if along_time and is_faster(steps, clips * sites, channels, kernel.shape[2]):
+            return temporal_convolution_gelu(maps, kernel[..., 0], OneDnn)
         where = _geometry(maps, kernel)
         wider = torch.ops.mkldnn._convolution_pointwise.default(
             maps.permute(0, 3, 1, 2),
