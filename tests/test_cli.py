@@ -29,6 +29,7 @@ COMMANDS = (
     "select calibrate",
     "select train",
     "select study",
+    "compress",
     "search",
     "convert",
     "export",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import VideoMAEForVideoClassification
 
 from hf_effvid import CompressionOutcome, drop_blocks
-from hf_effvid.data import load_video_dataset
+from hf_effvid.data import load_video_dataset, tiny_motion_dataset
 from hf_effvid.evaluation.classification import evaluate_classifier
 from hf_effvid.training import block_drop_run
 from hf_effvid.training.block_drop_errors import BlockDropError
@@ -120,15 +121,14 @@ class TestARun:
         with pytest.raises(BlockDropError, match="contradict"):
             compress(host, data, run.folder, drop=2, resume=True, overwrite=True)
 
+    @pytest.mark.slow
     def test_going_on_further(self, run, host, data, tmp_path):
         shutil.copytree(run.folder, tmp_path / "out")
-        outcome = compress(host, data, tmp_path / "out", drop=3, recovery=True, resume=True)
+        outcome = compress(host, data, tmp_path / "out", drop=3, resume=True)
         assert outcome.steps[:3] == run.outcome.steps and len(outcome.final_step.kept) == 3
 
 
 def run_path(run):
-    from pathlib import Path
-
     return Path(run.folder)
 
 
@@ -151,12 +151,14 @@ class TestWhichBlocks:
         expected.save_pretrained(tmp_path / "expected")
         assert torch.equal(logits(outcome.model_dir), logits(tmp_path / "expected"))
 
+    @pytest.mark.slow
     def test_at_once(self, host, data, tmp_path):
         outcome = self.compress(host, data, tmp_path / "out", order="at_once", drop=3, criterion="loss")
         assert len(outcome.steps) == 2
         step = outcome.steps[1]
         assert set(step.dropped) == set(sorted(step.scores, key=step.scores.get)[-3:])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("order", ["random", "random_at_once"])
     def test_drawn_by_the_seed(self, host, data, tmp_path, order):
         def drawn(folder, seed, drop):
@@ -167,6 +169,7 @@ class TestWhichBlocks:
         assert drawn("b", 0, 2) == first[:2], "dropping more begins in the same way"
         assert drawn("c", 1, 3) != first and len(set(first)) == 3
 
+    @pytest.mark.slow
     def test_by_discrepancy(self, host, data, tmp_path):
         outcome = self.compress(host, data, tmp_path / "out", drop=1, criterion="discrepancy")
         step = outcome.steps[1]
@@ -176,6 +179,7 @@ class TestWhichBlocks:
         outcome = self.compress(host, data, tmp_path / "out", drop=0)
         assert outcome.final == 0 and torch.equal(logits(outcome.model_dir), logits(host))
 
+    @pytest.mark.slow
     def test_a_target_of_multiply_accumulates(self, host, data, tmp_path):
         whole = self.compress(host, data, tmp_path / "a", drop=1, order="random").steps
         per_block = whole[0].gmacs - whole[1].gmacs
@@ -191,13 +195,12 @@ class TestWhichBlocks:
         outcome = self.compress(host, data, tmp_path / "out", drop=1, on_error="raise")
         assert outcome.data["scoring"] == outcome.data["recovery"] == 16 and outcome.data["held_out"] == 8
 
+    @pytest.mark.slow
     def test_scoring_on_held_out_or_fewer_videos(self, host, data, tmp_path):
         outcome = self.compress(host, data, tmp_path / "out", drop=1, score_on="validation", score_videos=5)
         assert outcome.data["scoring"] == 5
 
     def test_classes_of_another_data_set(self, host, tmp_path):
-        from hf_effvid.data import tiny_motion_dataset
-
         data = tiny_motion_dataset(tmp_path / "data", classes=("moves_up", "moves_down"))
         with pytest.raises(ValueError, match="moves_"):
             self.compress(host, data, tmp_path / "out", drop=1)
@@ -209,12 +212,14 @@ class TestRecovery:
         history = json.loads((folder / "step-1" / "training.json").read_text())["history"]
         return outcome.steps[1], {name for line in history for name in line}, outcome
 
+    @pytest.mark.slow
     def test_alignment_terms(self, host, data, tmp_path):
         _, logged, _ = self.step(host, data, tmp_path / "a", align=("feature",))
         assert "feature_alignment" in logged and "classification_alignment" not in logged
         _, logged, _ = self.step(host, data, tmp_path / "b", align=())
         assert not [name for name in logged if name.endswith("_alignment")]
 
+    @pytest.mark.slow
     def test_full_tuning_and_frozen_head(self, host, data, tmp_path):
         lora, _, _ = self.step(host, data, tmp_path / "a")
         full, _, outcome = self.step(host, data, tmp_path / "b", tuning="full", head="frozen")
@@ -226,11 +231,13 @@ class TestRecovery:
             before.videomae.encoder.layer[0].output.dense.weight, after.videomae.encoder.layer[0].output.dense.weight
         )
 
+    @pytest.mark.slow
     def test_the_control_drops_nothing_and_recovers(self, host, data, tmp_path):
         outcome = compress(host, data, tmp_path / "out", drop=0, order="at_once")
         assert len(outcome.steps) == 2 and outcome.final_step.kept == tuple(range(6))
         assert not torch.equal(logits(outcome.model_dir), logits(host))
 
+    @pytest.mark.slow
     def test_relu_at_the_end(self, host, data, tmp_path):
         outcome = compress(host, data, tmp_path / "out", blocks=(3,), relu=True)
         step = outcome.final_step
@@ -238,6 +245,7 @@ class TestRecovery:
         assert step.activation_sparsity["after"] > 0.1 > step.activation_sparsity["before"]
         assert VideoMAEForVideoClassification.from_pretrained(outcome.model_dir).config.hidden_act == "relu"
 
+    @pytest.mark.slow
     def test_seeds_differ(self, host, data, tmp_path):
         first, _, a = self.step(host, data, tmp_path / "a")
         second, _, b = self.step(host, data, tmp_path / "b", seed=1)

@@ -232,8 +232,11 @@ class BlockDropRun:
             num_workers=self.arguments.dataloader_num_workers,
             progress=self.progress,
         )
-        # arithmetic may differ by a rounding from process to process; what goes must not
-        return broadcast_object_list([choice])[0] if self.processes.num_processes > 1 else choice
+        return self._agreed(choice)
+
+    def _agreed(self, found):
+        """What the main process found: arithmetic and times differ from process to process, what is decided by them must not."""
+        return broadcast_object_list([found])[0] if self.processes.num_processes > 1 else found
 
     # ---- what a model is worth and costs ----------------------------------------------------------------------------
 
@@ -362,6 +365,7 @@ class BlockDropRun:
 
     def _keep(self, step):
         """A step is done once the record names it."""
+        step = self._agreed(step)
         self.steps.append(step)
         if self.processes.is_main_process:
             outcome = self._outcome(step.step, _UNFINISHED)

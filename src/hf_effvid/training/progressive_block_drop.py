@@ -143,7 +143,9 @@ def open_run(
     The others are those of `progressive_block_drop`.
     """
     settings, load_kwargs = told
-    source, model = str(model), open_trained(model, settings.part, trust_remote_code)
+    model, source = open_trained(model, settings.part, trust_remote_code), model
+    if source is model:
+        source = model.name_or_path or type(model).__name__
     is_detector = model.config.model_type == "actionformer"
     arguments = recovery_arguments(args, output_dir, "windows" if is_detector else "clips", seed, progress)
     opened = open_compression_data(
@@ -156,4 +158,4 @@ def open_run(
         load_kwargs=load_kwargs,
         **OPENING_DEFAULTS | options,
     )
-    return BlockDropRun(opened, settings, arguments, dict(args or {}), source, progress, callbacks)
+    return BlockDropRun(opened, settings, arguments, dict(args or {}), str(source), progress, callbacks)
