@@ -239,6 +239,18 @@ class TestTheTeacher:
             losses.append((outputs.get("task_loss", outputs["loss"]), torch.rand(1)))
         assert torch.equal(losses[0][0], losses[1][0]) and torch.equal(losses[0][1], losses[1][1])
 
+    @pytest.mark.parametrize("terms", [("feature",), ("classification",)])
+    def test_answers_as_in_evaluation_whatever_mode_it_was_put_into(self, terms):
+        student, teacher = classifiers(hidden_dropout_prob=0.3)
+        task = training_task(ClassificationTask(student), teacher, terms=terms)
+        values = []
+        for _ in range(2):
+            student.eval()  # no dropout of its own; the task trains
+            teacher.train()
+            values.append(task(clip_batch())[f"{terms[0]}_alignment"])
+        assert torch.equal(*values) and not teacher.training
+        assert set(task(clip_batch())) == {"loss", "losses", "logits", "task_loss", f"{terms[0]}_alignment"}
+
     def test_is_not_run_where_it_is_not_needed(self):
         student, teacher = classifiers()
         teacher.forward = None

@@ -103,8 +103,9 @@ class AlignmentTask(Task):
             features = self._recorded(recording, self.model) if aligns_features else {}
             calls = recording.enter_context(_recorded_calls(self.model))
             outputs = dict(self.wrapped(batch))
+        teacher = self._ready_teacher()
         with torch.no_grad(), ExitStack() as recording:
-            wanted = self._recorded(recording, self._ready_teacher(), list(features)) if aligns_features else {}
+            wanted = self._recorded(recording, teacher, list(features)) if aligns_features else {}
             answers = [self._ask(*call) for call in calls]
         found = {}
         if aligns_features:
