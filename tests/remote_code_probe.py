@@ -57,7 +57,7 @@ def hidden_states_of(folder, inputs, job):
     model = AutoModel.from_pretrained(folder, trust_remote_code=True)
     if "save_to" in job:
         model.save_pretrained(job["save_to"])
-    return {"last_hidden_state": model(**inputs).last_hidden_state}
+    return {"last_hidden_state": model(**inputs).last_hidden_state.contiguous()}
 
 
 def detections_of(folder, inputs, job):

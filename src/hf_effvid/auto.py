@@ -1,6 +1,6 @@
 """THE table of architectures, and their registration with transformers' auto classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import (
     AutoBackbone,
@@ -18,17 +18,21 @@ from .models.configuration_lite_timesformer import LiteTimesformerConfig
 from .models.configuration_lite_videomae import LiteVideoMAEConfig
 from .models.configuration_lite_vivit import LiteVivitConfig
 from .models.configuration_lite_vjepa2 import LiteVJEPA2Config
+from .models.configuration_tsm import TSMConfig
 from .models.configuration_video_focalnet import VideoFocalNetConfig
+from .models.configuration_x3d import X3DConfig
 from .models.modeling_actionformer import ActionFormerForTemporalActionDetection
 from .models.modeling_lite_timesformer import LiteTimesformerForVideoClassification, LiteTimesformerModel
 from .models.modeling_lite_videomae import LiteVideoMAEForVideoClassification, LiteVideoMAEModel
 from .models.modeling_lite_vivit import LiteVivitForVideoClassification, LiteVivitModel
 from .models.modeling_lite_vjepa2 import LiteVJEPA2ForVideoClassification, LiteVJEPA2Model
+from .models.modeling_tsm import TSMForVideoClassification, TSMModel
 from .models.modeling_video_focalnet import (
     VideoFocalNetBackbone,
     VideoFocalNetForVideoClassification,
     VideoFocalNetModel,
 )
+from .models.modeling_x3d import X3DForVideoClassification, X3DModel
 from .models.pipeline_temporal_action_detection import TASK, TemporalActionDetectionPipeline
 from .models.video_processing_actionformer import ActionFormerProcessor
 from .models.video_processing_effvid import EffVidVideoProcessor
@@ -39,11 +43,15 @@ class Architecture:
     """One row: a configuration, the model that each auto class gives for it, and its processor.
 
     The converter of checkpoints from elsewhere, if there is one, is `hf_effvid.convert.CONVERTERS[model_type]`.
+
+    Attributes:
+        recipe: fields of the processor in which a model from scratch differs from the processor's own defaults.
     """
 
     config: type[PreTrainedConfig]
     models: dict[type, type[PreTrainedModel]]
     video_processor: type | None = None
+    recipe: dict = field(default_factory=dict)
 
     @property
     def model_type(self):
@@ -83,6 +91,18 @@ ARCHITECTURES = (
             AutoModelForVideoClassification: LiteTimesformerForVideoClassification,
         },
         video_processor=EffVidVideoProcessor,
+    ),
+    Architecture(
+        config=TSMConfig,
+        models={AutoModel: TSMModel, AutoModelForVideoClassification: TSMForVideoClassification},
+        video_processor=EffVidVideoProcessor,
+        recipe={"sampling": "segment"},
+    ),
+    Architecture(
+        config=X3DConfig,
+        models={AutoModel: X3DModel, AutoModelForVideoClassification: X3DForVideoClassification},
+        video_processor=EffVidVideoProcessor,
+        recipe={"image_mean": [0.45] * 3, "image_std": [0.225] * 3},
     ),
     Architecture(
         config=ActionFormerConfig,

@@ -25,6 +25,8 @@ def tiny_config(architecture):
         "video_focalnet": {"embed_dim": 4, "depths": [1], "focal_levels": [1], "focal_windows": [3]},
         "lite_videomae": {**vit, "num_frames": 2, "selector_hidden_sizes": [4]},
         "actionformer": {"input_size": 4, "hidden_size": 8, "num_stem_layers": 1, "num_branch_layers": 1},
+        "tsm": {"architecture": "test_resnet", "num_frames": 2, "image_size": 32},
+        "x3d": {"stem_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1], "num_frames": 2, "image_size": 16},
         "lite_vivit": {**vit, "num_frames": 2, "selector_hidden_sizes": [4]},
         "lite_timesformer": {**vit, "num_frames": 2, "selector_hidden_sizes": [4]},
         "lite_vjepa2": {

@@ -8,6 +8,7 @@ scalars) are replaced by inert stand-ins, so that their classes need not be inst
 """
 
 import hashlib
+import json
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -15,8 +16,11 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from transformers.utils import cached_file
 
 
+# what folders and Hub repositories call the file of the weights, in the order in which they are looked for
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 # where training scripts keep the weights, in the order in which they are looked for; averaged ones are those that were evaluated
 WEIGHT_ENTRIES = ("state_dict_ema", "model", "state_dict", "model_state", "module")
 
@@ -78,6 +82,37 @@ def read_weights(source):
     else:
         weights = _find_weights(_load_pickle(path), path)
     return {name.removeprefix("module."): value for name, value in weights.items()}
+
+
+def find_weight_file(source, what):
+    """The weights' file of a folder or a Hub id, and its `config.json` as a dict (empty where there is none).
+
+    Args:
+        source: Folder or Hub id.
+        what: It should be of, for the message.
+
+    Raises:
+        FileNotFoundError: It holds no weights.
+    """
+    optional = {"_raise_exceptions_for_missing_entries": False}
+    files = (cached_file(source, name, **optional) for name in WEIGHT_FILES)
+    file = next((found for found in files if found is not None), None)
+    if file is None:
+        raise FileNotFoundError(
+            f"{source} holds neither of {', '.join(WEIGHT_FILES)}. Give a folder or Hub id of {what}, or the file itself."
+        )
+    config = cached_file(source, "config.json", **optional)
+    return Path(file), json.loads(Path(config).read_text(encoding="utf-8")) if config else {}
+
+
+def with_batch_counters(state_dict):
+    """The same weights with `num_batches_tracked` beside every `running_mean`. Pure."""
+    counters = {
+        name.replace("running_mean", "num_batches_tracked"): torch.zeros((), dtype=torch.long)
+        for name in state_dict
+        if name.endswith("running_mean")
+    }
+    return {**counters, **state_dict}
 
 
 def sha256_of(source):

@@ -12,13 +12,13 @@ from transformers import AutoModel, AutoModelForVideoClassification
 from ..auto import find_architecture
 from ..label_lists import read_labels
 from ..version import __version__
-from . import actionformer, video_focalnet
+from . import actionformer, tsm, video_focalnet, x3d
 from .checkpoints import CheckpointError, read_weights, sha256_of
 
 
 CONVERSION_RECORD = "conversion.json"
 # model_type -> module with build_config, convert_state_dict, config_for, preset_of, recipe_for, REFERENCE
-FAMILIES = {"video_focalnet": video_focalnet, "actionformer": actionformer}
+FAMILIES = {"video_focalnet": video_focalnet, "actionformer": actionformer, "tsm": tsm, "x3d": x3d}
 
 
 def convert_checkpoint(
@@ -72,7 +72,8 @@ def convert_checkpoint(
     with torch.device("meta"):
         model = classes.get(AutoModelForVideoClassification, classes[AutoModel])(config)
     check_weights(state_dict, model.state_dict(), source)
-    model.load_state_dict({name: value.float() for name, value in state_dict.items()}, assign=True)
+    types = {name: value.dtype for name, value in model.state_dict().items()}  # batch norms count in integers
+    model.load_state_dict({name: value.to(types[name]) for name, value in state_dict.items()}, assign=True)
 
     output_dir = Path(output_dir)
     model.save_pretrained(output_dir)
@@ -115,7 +116,7 @@ def check_weights(given, expected, source):
     for name in expected.keys() & given.keys():
         if given[name].shape != expected[name].shape:
             problems.append(f"{name}: expected shape {tuple(expected[name].shape)}, got {tuple(given[name].shape)}")
-        elif not given[name].is_floating_point():
+        elif expected[name].is_floating_point() and not given[name].is_floating_point():
             problems.append(f"{name}: expected floating-point numbers, got {given[name].dtype}")
         elif not given[name].isfinite().all():
             problems.append(f"{name}: holds NaN or infinity")

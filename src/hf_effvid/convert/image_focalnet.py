@@ -8,7 +8,6 @@ as 1x1 convolutions). An official image name is also the name of the same weight
 those takes it from here.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +15,9 @@ from typing import NamedTuple
 
 from torch import nn
 from transformers import FocalNetConfig
-from transformers.utils import cached_file
 
-from .checkpoints import CheckpointError, read_weights
+from .checkpoints import CheckpointError, find_weight_file, read_weights
 
-
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 _FROM_TRANSFORMERS = [
     (r"^focalnet\.", ""),
@@ -108,20 +104,10 @@ def read_image_focalnet(source):
 
 def _find_files(source):
     """The weights' file and the configuration of a folder or a Hub id."""
-    optional = {"_raise_exceptions_for_missing_entries": False}
-    for name in WEIGHT_FILES:
-        file = cached_file(source, name, **optional)
-        if file is not None:
-            break
-    else:
-        raise FileNotFoundError(
-            f"{source} holds neither of {', '.join(WEIGHT_FILES)}. Give a folder or Hub id of an image FocalNet, or the file itself."
-        )
-    config = cached_file(source, "config.json", **optional)
-    document = json.loads(Path(config).read_text(encoding="utf-8")) if config else {}
+    file, document = find_weight_file(source, "an image FocalNet")
     if document.get("model_type") == "focalnet":
         document = FocalNetConfig.from_dict(document).to_dict()
-    return Path(file), document
+    return file, document
 
 
 def _config_of_module(module):

@@ -112,13 +112,15 @@ def open_processor(processor, model, source, trust_remote_code=False):
 
 
 def processor_for(config):
-    """A recipe for a model from scratch: clips of its own length and size, the whole short side."""
+    """A recipe for a model from scratch: clips of its own length and size, the whole short side, and what is usual for its family."""
     num_frames, size = required_frames_per_clip(config), frame_size(config) or 224
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    architecture = find_architecture(config.model_type)
     return EffVidVideoProcessor(
         num_frames=num_frames,
         size={"shortest_edge": min(height, width)} if height == width else {"height": height, "width": width},
         crop_size={"height": height, "width": width},
+        **(architecture.recipe if architecture else {}),
     )
 
 
