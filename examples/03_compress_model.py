@@ -11,6 +11,8 @@ Without arguments it runs offline, in a minute or two: it scores blocks on a par
 """
 
 import argparse
+import contextlib
+import sys
 import tempfile
 from pathlib import Path
 
@@ -31,16 +33,17 @@ args = parser.parse_args()
 
 # 1. The loop: leave every block out in turn, take the one away that is missed least, train what is left to be what the whole model was.
 with tempfile.TemporaryDirectory() as scratch:
-    outcome = hf_effvid.progressive_block_drop(
-        args.model,
-        args.data,
-        output_dir=args.output or Path(scratch) / "run",
-        drop=args.drop,
-        score_videos=160,
-        args={"num_train_epochs": args.epochs} if args.epochs else {"max_steps": 50},
-        overwrite=True,
-        progress=False,
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # what the training loop prints
+        outcome = hf_effvid.progressive_block_drop(
+            args.model,
+            args.data,
+            output_dir=args.output or Path(scratch) / "run",
+            drop=args.drop,
+            score_videos=160,
+            args={"num_train_epochs": args.epochs} if args.epochs else {"max_steps": 50},
+            overwrite=True,
+            progress=False,
+        )
 
     # 2. How much each block was missed: top-1 on training clips without it. The held-out clips are kept for what comes below.
     first = outcome.steps[1]
