@@ -170,6 +170,20 @@ def test_an_entry_in_the_table_is_all_that_an_architecture_needs(monkeypatch):
     assert (model.config.num_hidden_layers, model.config.kept_blocks) == (2, [0, 2])
 
 
+@pytest.mark.parametrize("name", ["videomae", "detector_with_adapters", "lite_timesformer"])
+def test_a_model_of_the_same_configuration_object_stays_as_it_is(name):
+    kind = MODELS[name]
+    first = fresh(kind)
+    second = randomise(type(first)(first.config), seed=1)
+    before, answer = second.config.to_dict(), kind.answer(second)
+    drop_blocks(first, [0, 3], kind.part)
+    assert second.config.to_dict() == before and kept_blocks(second, kind.part) == list(range(DEPTH))
+    assert torch.equal(kind.answer(second), answer)
+    assert kind.config(first).num_hidden_layers == 3 and kind.config(first).kept_blocks == [1, 2, 4]
+    owner = first if kind.part is None else first.actionformer.backbone.trunk
+    assert owner.config.num_hidden_layers == 3
+
+
 def test_a_configuration_that_was_edited_by_hand_is_noticed():
     model = fresh(MODELS["videomae"])
     model.config.kept_blocks = [0, 1]

@@ -140,6 +140,28 @@ def test_hooks_see_the_blocks_that_run(model):
     assert seen == [0, 2, 4]
 
 
+def test_a_forward_that_somebody_put_there_is_used_and_stays(model):
+    """As accelerate does, to move weights when a module is called."""
+    block, called = model_blocks(model)[2].module, []
+    original = block.forward
+
+    def moved(*args, **kwargs):
+        called.append(True)
+        return original(*args, **kwargs)
+
+    block.forward = moved
+    with BlockSkip(model, [2]):
+        VIDEOMAE_KIND.answer(model)
+        assert called == []
+        with BlockSkip(model, [1]):
+            VIDEOMAE_KIND.answer(model)
+    assert block.forward is moved and called == []
+    full = VIDEOMAE_KIND.answer(model)
+    assert called == [True]
+    block.__dict__.pop("forward")
+    assert torch.equal(VIDEOMAE_KIND.answer(model), full)
+
+
 def test_a_block_is_skipped_in_every_pass_of_clips():
     model, calls = PASSES.build(), []
     for block in model_blocks(model, "backbone"):

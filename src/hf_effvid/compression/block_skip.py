@@ -24,6 +24,7 @@ _handlers: ContextVar[Mapping[int, tuple[CallHandler, ...]]] = ContextVar(
 )
 _installing = Lock()
 _USERS, _BEFORE = "_block_call_users", "_forward_before_block_calls"
+_CHECKPOINT, _CHECKPOINT_BEFORE = "_gradient_checkpointing_func", "_checkpoint_before_block_calls"
 
 
 class HandledCalls:
@@ -152,6 +153,9 @@ def _redirect(module):
             module.__dict__[_BEFORE] = module.__dict__.get("forward")
             # a bound method, so that copies of the module made meanwhile get one of their own
             module.__dict__["forward"] = MethodType(_handled_forward, module)
+            if _CHECKPOINT in module.__dict__:
+                module.__dict__[_CHECKPOINT_BEFORE] = module.__dict__[_CHECKPOINT]
+                module.__dict__[_CHECKPOINT] = MethodType(_checkpoint_if_not_handled, module)
         module.__dict__[_USERS] = users + 1
 
 
@@ -162,6 +166,8 @@ def _release(module):
             return
         del module.__dict__[_USERS]
         before = module.__dict__.pop(_BEFORE)
+        if _CHECKPOINT_BEFORE in module.__dict__:
+            module.__dict__[_CHECKPOINT] = module.__dict__.pop(_CHECKPOINT_BEFORE)
         if getattr(module.__dict__.get("forward"), "__func__", None) is not _handled_forward:
             return  # somebody replaced it since; what they kept of ours finds no handler and computes the block
         del module.__dict__["forward"]
@@ -171,6 +177,14 @@ def _release(module):
 
 def _handled_forward(module, *args, **kwargs):
     return _call_through(_handlers.get().get(id(module), ()), module, args, kwargs)
+
+
+def _checkpoint_if_not_handled(module, call, *args):
+    # some versions of transformers checkpoint the whole call: what is computed again in the backward pass, in any thread and after the
+    # context, would then not be what was computed
+    if _handlers.get().get(id(module)):
+        return call(*args)
+    return module.__dict__[_CHECKPOINT_BEFORE](call, *args)
 
 
 def _call_through(handlers, module, args, kwargs):
