@@ -180,16 +180,9 @@ def main() -> None:
         return
     made = models(args.dropped, not args.no_widths)
     report = benchmark(
-        [BenchmarkVariant(name, make, clip_shape=CLIP) for name, make in made.items()],
-        batch_sizes=[args.clips],
-        rounds=args.rounds,
-        threads=args.threads,
-        clock=args.clock,
-        device=args.device,
-        dtype=args.dtype,
-        stages=False,
-        memory=False,
-    )
+        [BenchmarkVariant(name, build, clip_shape=CLIP) for name, build in made.items()], batch_sizes=[args.clips], rounds=args.rounds,
+        threads=args.threads, clock=args.clock, device=args.device, dtype=args.dtype, stages=False, memory=False,
+    )  # fmt: skip
     lines, met = check_shares(report)
     report = replace(report, notes=(*report.notes, f"order of dropping: {DROPS['S'][: args.dropped]}; random weights"))
     Console(width=150).print(report.to_table())
