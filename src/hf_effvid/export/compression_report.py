@@ -119,8 +119,9 @@ class SearchReport:
             *self.notes,
         ]
         table = Table(title=escape(self.model_name), caption=escape("; ".join(caption)), caption_justify="left")
-        for title in ("", "blocks dropped", "tokens", "numbers", "top-1", "difference", "GMACs", "ms", "speed-up"):
-            table.add_column(title, justify="left" if title in ("", "numbers") else "right")
+        for title in ("", "blocks dropped", "tokens", "numbers", "top-1", "points", "GMACs", "ms", "faster"):
+            left = title in ("", "numbers")
+            table.add_column(title, justify="left" if left else "right", no_wrap=title != "blocks dropped")
         for row in sorted(self.rows, key=lambda row: row.latency_ms):
             low, high = (100 * bound for bound in self.difference(row).interval)
             table.add_row(
