@@ -131,6 +131,16 @@ def test_models_in_every_form(tmp_path, videomae):
     assert [v.name for v in as_variants({"x": videomae, "y": "org/name"})] == ["x", "y"]
 
 
+def test_folders_of_one_name_are_told_apart_by_their_parents(tmp_path):
+    folders = [tmp_path / parent / "model" for parent in ("step-0", "step-1")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    assert [variant.name for variant in as_variants(folders)] == ["step-0/model", "step-1/model"]
+    assert [variant.name for variant in as_variants(folders[:1])] == ["model"]
+    with pytest.raises(BenchmarkError, match="two models are called 'step-0/model'"):
+        as_variants([folders[0], folders[0]])
+
+
 @pytest.mark.parametrize(
     ("models", "message"),
     [

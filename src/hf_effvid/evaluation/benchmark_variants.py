@@ -61,7 +61,7 @@ def as_variants(models) -> tuple[BenchmarkVariant, ...]:
     if isinstance(models, Mapping):
         models = list(models.items())
     alone = isinstance(models, (str, os.PathLike, nn.Module, BenchmarkVariant)) or _is_named(models)
-    variants = tuple(_as_variant(model) for model in ([models] if alone else models))
+    variants = _told_apart([_as_variant(model) for model in ([models] if alone else models)])
     if not variants:
         raise BenchmarkError("expected at least one model, got none.")
     names = [variant.name for variant in variants]
@@ -131,6 +131,19 @@ def _as_variant(model) -> BenchmarkVariant:
         return BenchmarkVariant(_name_of(os.fspath(model)), os.fspath(model))
     saved_as = getattr(getattr(model, "config", None), "name_or_path", "")
     return BenchmarkVariant(_name_of(saved_as) if saved_as else type(model).__name__, model)
+
+
+def _told_apart(variants: list[BenchmarkVariant]) -> tuple[BenchmarkVariant, ...]:
+    """Folders of one name under the names of their parents too: the models of the steps of a compression."""
+    names = [variant.name for variant in variants]
+
+    def renamed(variant):
+        is_folder = isinstance(variant.model, (str, os.PathLike)) and os.path.isdir(variant.model)
+        if names.count(variant.name) == 1 or not is_folder or variant.name != _name_of(os.fspath(variant.model)):
+            return variant
+        return replace(variant, name="/".join(Path(variant.model).resolve().parts[-2:]))
+
+    return tuple(renamed(variant) for variant in variants)
 
 
 def _name_of(path_or_id: str) -> str:

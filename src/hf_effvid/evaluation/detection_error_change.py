@@ -80,4 +80,5 @@ def _bars(axis, names, before, after, label):
                 fontsize=7,
             )
     axis.set_xticks(places, names, fontsize=8)
+    axis.set_xlim(-0.8, max(len(names), 3) - 0.2)  # one bar alone is not as wide as the picture
     axis.set_ylabel(label, fontsize=9)

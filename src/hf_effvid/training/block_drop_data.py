@@ -5,6 +5,7 @@ measured (the same videos, seen as for testing, or the held-out ones); *held out
 """
 
 import copy
+from pathlib import Path
 
 import numpy as np
 from accelerate.utils import send_to_device
@@ -187,7 +188,7 @@ class DetectorData(CompressionData):
         train, validation = (_renumbered(part, names) for part in (splits.train, splits.validation))
         self.model, self.processor = open_detector(model, train, store, processor=processor, seed=seed)
         self.names, self.was_held_out, self.seed = names, splits.held_out, seed
-        self.name, self.annotations = train.name, validation
+        self.name, self.annotations = Path(train.name).stem, validation
         self.metric = _known_metric(settings.metric, ("average_mAP", *(f"mAP@{tiou:g}" for tiou in tious)))
         self.tious = tious if self.metric == "average_mAP" else (float(self.metric.removeprefix("mAP@")),)
         make = windows_of(store, self.processor, self.model.config, augmentation, seed=seed, on_error=on_error)

@@ -31,7 +31,8 @@ class CompressionStep:
         after: after it, the model that this step saved.
         parameters: of the model.
         gmacs: multiply-accumulates of one input in units of 1e9; None where they cannot be counted.
-        milliseconds: median time of one input on this machine; None where nothing was timed.
+        milliseconds: median time of one input on this machine: that of the uncompressed model, for all others over `speedup`; None
+            where nothing was timed.
         speedup: median over rounds of the uncompressed model's time divided by this one's, in turns.
         speedup_interval: around it.
         trainable: parameters that recovery trained.
