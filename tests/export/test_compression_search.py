@@ -49,7 +49,7 @@ def videos(motion):
 def report(compressed, videos):
     return search_compression(
         str(compressed), videos, keep_ratios=(1, 0.5), number_types=("float32", "bfloat16"), rounds=6, threads=1,
-        dataset_name="motion", name="tiny", progress=False,
+        clock="processor", dataset_name="motion", name="tiny", progress=False,
     )  # fmt: skip
 
 
@@ -81,6 +81,7 @@ def test_front_choice_entries_and_chart(report, tmp_path):
     document = json.loads(json.dumps(ResultsFile(report.to_result_entries()).to_dict()))
     entries = ResultsFile.from_dict(document).results
     assert len({entry.key for entry in entries}) == 8 and entries[1].cost.baseline == report.rows[0].name
+    assert entries[-1].cost.execution == "eager, processor time"
     assert "scorer" in entries[-1].protocol and entries[0].metric("top1").n == 11
     png, svg = report.plot(tmp_path / "chart.png")
     assert png.stat().st_size > 10_000 and "all blocks, all tokens, float32" in svg.read_text()

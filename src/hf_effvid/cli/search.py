@@ -42,7 +42,7 @@ def search(
     ] = "float32,bfloat16,onnx,int8",
     scorer: Annotated[
         str | None,
-        typer.Option(help="What decides which tokens stay; default: the model's own selector, else random."),
+        typer.Option(help="What decides which tokens stay; default: the model's own selector, else grid."),
     ] = None,
     budget_ms: Annotated[
         float | None,
@@ -50,6 +50,10 @@ def search(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; 6 or more give a 95 % interval.")] = 8,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    clock: Annotated[
+        str,
+        typer.Option(help="wall, or processor: seconds computed, with --threads 1, where others use the machine too."),
+    ] = "wall",
     batch_size: Annotated[int, typer.Option(min=1, help="Clips per forward pass of the evaluation.")] = 8,
     max_videos: Annotated[int | None, typer.Option(min=1, help="Only the first so many videos.")] = None,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that decode.")] = 0,
@@ -90,6 +94,7 @@ def search(
         num_workers=num_workers,
         rounds=rounds,
         threads=threads,
+        clock=clock,
         split=split,
         dataset_name=name or Path(data).name,
         name=model_name,

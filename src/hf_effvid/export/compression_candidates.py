@@ -99,7 +99,7 @@ def make_candidates(
         keep_ratios: shares of tokens.
         number_types: of `NUMBER_TYPES`.
         work: folder that ONNX files are written to.
-        scorer: what decides which tokens stay; None: the model's own trained selector, else `"random"`.
+        scorer: what decides which tokens stay; None: the model's own trained selector, else `"grid"`.
         threads: processor threads of ONNX files.
         advance: is told what is being made.
 
@@ -137,7 +137,8 @@ def _with_tokens(model, keep_ratio: float, scorer: str | None):
             model = select_tokens(model, keep_ratio=ALL_TOKENS)
         return model.eval()
     trained = getattr(model.config, "selector_trained", False)
-    return select_tokens(model, keep_ratio=keep_ratio, scorer=scorer or (None if trained else "random")).eval()
+    # "random" seeds itself with sums of pixels, which another runtime rounds otherwise: it would draw other tokens
+    return select_tokens(model, keep_ratio=keep_ratio, scorer=scorer or (None if trained else "grid")).eval()
 
 
 def _gmacs(model, clip) -> float | None:

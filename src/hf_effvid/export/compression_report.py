@@ -11,6 +11,7 @@ from ..evaluation.intervals import paired_bootstrap_difference
 from ..evaluation.pareto_chart import ParetoPoint, pareto_front, plot_pareto
 from ..evaluation.provenance import Provenance
 from ..evaluation.results import Cost, Metric, ResultEntry
+from .compression_candidates import TORCH_TYPES
 
 
 DIFFERENCE = "top1 difference to the uncompressed model"
@@ -67,7 +68,8 @@ class SearchReport:
         model_name, dataset_name, split: what was searched on what.
         num_failed: videos that could not be read.
         num_threads: processor threads.
-        scorer: what decided which tokens stay; None: the model's own trained selector, else random ones.
+        clock: `"wall"` or `"processor"`.
+        scorer: what decided which tokens stay; None: the model's own trained selector, else a fixed lattice ("grid").
         protocol: how videos were seen.
         provenance: command, commit, hardware, versions, date.
         notes: load of the machine.
@@ -79,6 +81,7 @@ class SearchReport:
     split: str
     num_failed: int
     num_threads: int
+    clock: str
     scorer: str | None
     protocol: dict
     provenance: Provenance
@@ -172,15 +175,16 @@ class SearchReport:
         )
 
     def describe_machine(self) -> str:
-        """Hardware, threads and version of torch in one line."""
+        """Hardware, threads, clock and version of torch in one line."""
+        clock = "" if self.clock == "wall" else f"{self.clock} time, "
         threads = "1 thread" if self.num_threads == 1 else f"{self.num_threads} threads"
-        return f"{self.provenance.hardware}, {threads}, torch {self.provenance.versions.get('torch')}"
+        return f"{self.provenance.hardware}, {threads}, {clock}torch {self.provenance.versions.get('torch')}"
 
     def _points(self) -> list[ParetoPoint]:
         return [ParetoPoint(row.name, row.latency_ms, row.accuracy.value, row.accuracy.interval) for row in self.rows]
 
     def _entry(self, row: SearchRow) -> ResultEntry:
-        ratio = row.speedup
+        ratio, runtime = row.speedup, "eager" if row.number_type in TORCH_TYPES else "onnxruntime"
         cost = Cost(
             gmacs=row.gmacs or None,
             parameters=row.parameters,
@@ -191,14 +195,14 @@ class SearchReport:
             dtype=row.number_type,
             decode_included=False,
             num_threads=self.num_threads,
-            execution="eager" if row.number_type in ("float32", "bfloat16") else "onnxruntime",
+            execution=runtime if self.clock == "wall" else f"{runtime}, {self.clock} time",
             num_rounds=row.num_rounds,
             baseline=self.rows[0].name if ratio else None,
             speedup=rounded(ratio.median) if ratio else None,
             speedup_interval=tuple(map(rounded, ratio.interval)) if ratio else None,
             speedup_interval_method=ratio.method if ratio else None,
         )
-        tokens = {} if row.keep_ratio == 1 else {"scorer": self.scorer or "own selector, else random"}
+        tokens = {} if row.keep_ratio == 1 else {"scorer": self.scorer or "own selector, else grid"}
         return ResultEntry(
             task="video-classification",
             model=self.model_name,

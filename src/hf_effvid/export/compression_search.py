@@ -17,9 +17,9 @@ from tempfile import TemporaryDirectory
 import torch
 from tqdm.auto import tqdm
 
-from ..evaluation.benchmark_execution import execution_settings
+from ..evaluation.benchmark_execution import check_clock, execution_settings, make_timer
 from ..evaluation.benchmark_load import describe_load
-from ..evaluation.benchmark_timing import WallTimer, paired_ratio, percentile, time_interleaved, warm_up
+from ..evaluation.benchmark_timing import paired_ratio, percentile, time_interleaved, warm_up
 from ..evaluation.clips import RowLoader, load_videos
 from ..evaluation.labels import LabelMap
 from ..evaluation.opening import load_classifier, model_name, open_rows
@@ -29,6 +29,7 @@ from .compression_candidates import Candidate, SearchError, check_settings, make
 from .compression_report import SearchReport, SearchRow
 
 
+_CPU = torch.device("cpu")
 MS_PER_VISIT = 30.0
 """How long a candidate is timed in each round: dozens take turns."""
 
@@ -53,6 +54,7 @@ def search_compression(
     num_workers: int = 0,
     rounds: int = 8,
     threads: int | None = None,
+    clock: str = "wall",
     split: str | None = None,
     dataset_name: str | None = None,
     name: str | None = None,
@@ -71,13 +73,14 @@ def search_compression(
         dataset: rows with videos and labels, as `evaluate_classifier` takes them. Where the best is chosen, not the test split.
         keep_ratios: shares of tokens to try; 1 keeps all.
         number_types: of `"float32"`, `"bfloat16"`, and as ONNX files `"onnx"` (float32), `"int8"`, `"int8-weight-only"`.
-        scorer: what decides which tokens stay; None: the model's own trained selector, else `"random"`.
+        scorer: what decides which tokens stay; None: the model's own trained selector, else `"grid"`.
         processor: default: the one saved with the first model.
         batch_size: clips per forward pass of the evaluation.
         max_videos: look at the first so many videos only.
         num_workers: worker processes that decode.
         rounds: interleaved rounds of timing; intervals of ratios reach 95 % from 6 on.
         threads: processor threads; default: torch's choice.
+        clock: `"wall"`, or `"processor"`: seconds that this process computed, with `threads=1` alone, where others use the machine too.
         split, dataset_name, name: for the results.
         seed: recorded as the seed of the training.
         command: recorded as the command; default: this process's command line.
@@ -89,9 +92,11 @@ def search_compression(
 
     Raises:
         SearchError: models or settings that make no search, or no readable video.
+        BenchmarkError: a clock that cannot tell the time of so many threads.
         CheckpointNotFound, LabelMismatchError, UnsupportedBlocksError, UnsupportedHostError, ExportError: see there.
     """
     check_settings(keep_ratios, number_types)
+    check_clock(clock, _CPU, threads)
     opened, processor = _open(models, processor, trust_remote_code)
     first = opened[0]
     if first.config.problem_type == "multi_label_classification":
@@ -99,7 +104,7 @@ def search_compression(
     rows, class_names = open_rows(dataset, "video", "label")
     to_class = LabelMap(first.config.id2label, class_names)
     load = RowLoader(processor, {"multi_view": False}, "video", "label")
-    notes: list[str] = describe_load(torch.device("cpu"))
+    notes: list[str] = describe_load(_CPU)
     videos = load_videos(rows, load, skip=set(), max_videos=max_videos, num_workers=num_workers)
     batches = _Batches(videos, batch_size, to_class)
     with TemporaryDirectory(prefix="effvid-search-") as work, execution_settings(threads, False):
@@ -116,7 +121,7 @@ def search_compression(
                 advance=lambda _: bar.update(),
             )
         hits = _answers(candidates, batches, progress)
-        times = _times(candidates, clip, rounds, progress)
+        times = _times(candidates, clip, rounds, make_timer(_CPU, clock), progress)
         num_threads = torch.get_num_threads()
     return SearchReport(
         rows=_rows(candidates, hits, times),
@@ -125,6 +130,7 @@ def search_compression(
         split=str(split or getattr(dataset, "split", None) or "all"),
         num_failed=batches.num_failed,
         num_threads=num_threads,
+        clock=clock,
         scorer=scorer,
         protocol=describe_protocol(processor, multi_view=False),
         provenance=current_provenance(command, seed=seed, dtype="float32", decode_included=False),
@@ -187,7 +193,7 @@ def _answers(candidates: list[Candidate], batches, progress: bool) -> list[list[
     return hits
 
 
-def _times(candidates: list[Candidate], clip, rounds: int, progress: bool) -> dict[str, list[list[float]]]:
+def _times(candidates: list[Candidate], clip, rounds: int, timer, progress: bool) -> dict[str, list[list[float]]]:
     """Name -> per round, milliseconds of each pass over one clip."""
 
     def step_of(model):
@@ -197,7 +203,7 @@ def _times(candidates: list[Candidate], clip, rounds: int, progress: bool) -> di
 
         return step
 
-    timer, steps = WallTimer(), {candidate.name: step_of(candidate.model) for candidate in candidates}
+    steps = {candidate.name: step_of(candidate.model) for candidate in candidates}
     calls = {}
     for name, step in steps.items():
         warm_up(step, timer)
