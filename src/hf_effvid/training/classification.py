@@ -88,7 +88,9 @@ def train_classifier(
         processor.horizontal_flip_safe = False
     augmentation = run_augmentation(augmentation, arguments)
     train, validation = clip_datasets(rows, processor, augmentation, arguments, on_error=on_error, cache=cache)
-    task, weights = classification_task(_prepare_model(opened, arguments), rows.train, len(names), processor, arguments)
+    task, weights = classification_task(
+        _prepare_model(opened, arguments), rows.train, len(names), processor, arguments
+    )
     trainer = EffVidTrainer(
         task,
         args=arguments,
