@@ -18,6 +18,7 @@ from .models.configuration_lite_timesformer import LiteTimesformerConfig
 from .models.configuration_lite_videomae import LiteVideoMAEConfig
 from .models.configuration_lite_vivit import LiteVivitConfig
 from .models.configuration_lite_vjepa2 import LiteVJEPA2Config
+from .models.configuration_movinet import MoViNetConfig
 from .models.configuration_tsm import TSMConfig
 from .models.configuration_video_focalnet import VideoFocalNetConfig
 from .models.configuration_x3d import X3DConfig
@@ -26,6 +27,7 @@ from .models.modeling_lite_timesformer import LiteTimesformerForVideoClassificat
 from .models.modeling_lite_videomae import LiteVideoMAEForVideoClassification, LiteVideoMAEModel
 from .models.modeling_lite_vivit import LiteVivitForVideoClassification, LiteVivitModel
 from .models.modeling_lite_vjepa2 import LiteVJEPA2ForVideoClassification, LiteVJEPA2Model
+from .models.modeling_movinet import MoViNetForVideoClassification, MoViNetModel
 from .models.modeling_tsm import TSMForVideoClassification, TSMModel
 from .models.modeling_video_focalnet import (
     VideoFocalNetBackbone,
@@ -103,6 +105,12 @@ ARCHITECTURES = (
         models={AutoModel: X3DModel, AutoModelForVideoClassification: X3DForVideoClassification},
         video_processor=EffVidVideoProcessor,
         recipe={"image_mean": [0.45] * 3, "image_std": [0.225] * 3},
+    ),
+    Architecture(
+        config=MoViNetConfig,
+        models={AutoModel: MoViNetModel, AutoModelForVideoClassification: MoViNetForVideoClassification},
+        video_processor=EffVidVideoProcessor,
+        recipe={"image_mean": [0.0] * 3, "image_std": [1.0] * 3},
     ),
     Architecture(
         config=ActionFormerConfig,

@@ -29,6 +29,8 @@ def weights_of(name):
     stream = np.random.RandomState(CASES[name]["weight_seed"])
     weights = {}
     for key, shape in sorted(CASES[name]["state_shapes"].items()):
+        if key.endswith("num_batches_tracked"):  # a whole number: not drawn
+            continue
         drawn = np.asarray(stream.standard_normal(shape))
         if key.endswith("running_var"):
             drawn = 1 + 0.3 * np.abs(drawn)
@@ -40,7 +42,7 @@ def weights_of(name):
             drawn = 1 + 0.1 * drawn
         else:  # biases and running means
             drawn = 0.1 * drawn
-        weights[key] = torch.from_numpy(drawn.astype(np.float32))
+        weights[key] = torch.from_numpy(np.asarray(drawn, dtype=np.float32))
     return weights
 
 

@@ -9,6 +9,9 @@ from transformers_tests.test_configuration_common import ConfigTester
 from transformers_tests.test_modeling_common import ModelTesterMixin
 
 from hf_effvid import (
+    MoViNetConfig,
+    MoViNetForVideoClassification,
+    MoViNetModel,
     TSMConfig,
     TSMForVideoClassification,
     TSMModel,
@@ -19,6 +22,15 @@ from hf_effvid import (
 
 
 FRAMES, LABELS = 4, 3
+MOVINET = {
+    "stem_size": 8,
+    "hidden_sizes": [8, 8, 16],
+    "expand_sizes": [[16], [16], [16, 16]],
+    "kernel_sizes": [["15"], ["33"], ["53", "33"]],
+    "strides": [2, 2, 1],
+    "projection_size": 16,
+    "head_size": 16,
+}
 X3D = {"stem_size": 8, "hidden_sizes": [8, 8, 8], "depths": [1, 1, 2], "head_size": 16}
 
 
@@ -107,6 +119,28 @@ class X3DModelTest(StudentTests, unittest.TestCase):
     def setUp(self):
         self.model_tester = StudentTester(self, X3DConfig, X3D)
         self.list_classes("x3d")
+
+
+class MoViNetModelTest(StudentTests, unittest.TestCase):
+    all_model_classes = (MoViNetModel, MoViNetForVideoClassification)
+
+    def setUp(self):
+        self.model_tester = StudentTester(self, MoViNetConfig, MOVINET)
+        self.list_classes("movinet")
+
+
+class MoViNetStreamTest(MoViNetModelTest):
+    def setUp(self):
+        self.model_tester = StudentTester(self, MoViNetConfig, {**MOVINET, "causal": True})
+        self.list_classes("movinet")
+
+
+class MoViNetConfigTest(unittest.TestCase):
+    def test_config(self):
+        properties = ["num_channels", "image_size", "num_frames"]
+        ConfigTester(
+            self, config_class=MoViNetConfig, has_text_modality=False, common_properties=properties, stem_size=8
+        ).run_common_tests()
 
 
 class TSMConfigTest(unittest.TestCase):

@@ -12,13 +12,13 @@ from transformers import AutoModel, AutoModelForVideoClassification
 from ..auto import find_architecture
 from ..label_lists import read_labels
 from ..version import __version__
-from . import actionformer, tsm, video_focalnet, x3d
+from . import actionformer, movinet, tsm, video_focalnet, x3d
 from .checkpoints import CheckpointError, read_weights, sha256_of
 
 
 CONVERSION_RECORD = "conversion.json"
 # model_type -> module with build_config, convert_state_dict, config_for, preset_of, recipe_for, REFERENCE
-FAMILIES = {"video_focalnet": video_focalnet, "actionformer": actionformer, "tsm": tsm, "x3d": x3d}
+FAMILIES = {"video_focalnet": video_focalnet, "actionformer": actionformer, "tsm": tsm, "x3d": x3d, "movinet": movinet}
 
 
 def convert_checkpoint(
