@@ -91,11 +91,11 @@ def test_front_choice_entries_and_chart(report, tmp_path):
 def test_files_for_onnxruntime_answer_as_the_models(compressed, videos):
     pytest.importorskip("onnxruntime", reason="the export extra is not installed")
     report = search_compression(
-        step_models(compressed)[:1], videos, keep_ratios=(0.5,), number_types=("float32", "onnx", "int8"), rounds=1,
+        step_models(compressed)[:1], videos, keep_ratios=(0.7, 0.5), number_types=("float32", "onnx", "int8"), rounds=1,
         progress=False,
     )  # fmt: skip
     assert [row.name.split(", ", 1)[1] for row in report.rows] == [
-        "all tokens, float32", "keep 0.5, float32", "keep 0.5, onnx", "keep 0.5, int8",
+        "all tokens, float32", "keep 0.7, float32", "keep 0.7, onnx", "keep 0.7, int8", "keep 0.5, float32", "keep 0.5, onnx", "keep 0.5, int8",
     ]  # fmt: skip
     by_type = {row.number_type: row for row in report.rows[1:]}
     assert by_type["onnx"].correct == by_type["float32"].correct

@@ -42,7 +42,7 @@ def search(
     ] = "float32,bfloat16,onnx,int8",
     scorer: Annotated[
         str | None,
-        typer.Option(help="What decides which tokens stay; default: the model's own selector, else grid."),
+        typer.Option(help="What decides which tokens stay; default: the model's own selector, else random."),
     ] = None,
     budget_ms: Annotated[
         float | None,

@@ -99,7 +99,7 @@ def make_candidates(
         keep_ratios: shares of tokens.
         number_types: of `NUMBER_TYPES`.
         work: folder that ONNX files are written to.
-        scorer: what decides which tokens stay; None: the model's own trained selector, else `"grid"`.
+        scorer: what decides which tokens stay; None: the model's own trained selector, else `"random"`.
         threads: processor threads of ONNX files.
         advance: is told what is being made.
 
@@ -125,7 +125,7 @@ def make_candidates(
             for _, _, kind in group:
                 candidate = Candidate(depths[0] - depth, ratio, kind, nn.Identity(), gmacs, parameters)
                 advance(candidate.name)
-                model = _in_numbers(host, kind, clip, work / f"{depth}-{ratio:g}", threads)
+                model = _in_numbers(host, kind, clip, work / f"{depth}-{ratio:g}.onnx", threads)
                 made.append(Candidate(candidate.dropped, ratio, kind, model, gmacs, parameters))
     return made
 
@@ -137,8 +137,7 @@ def _with_tokens(model, keep_ratio: float, scorer: str | None):
             model = select_tokens(model, keep_ratio=ALL_TOKENS)
         return model.eval()
     trained = getattr(model.config, "selector_trained", False)
-    # "random" seeds itself with sums of pixels, which another runtime rounds otherwise: it would draw other tokens
-    return select_tokens(model, keep_ratio=keep_ratio, scorer=scorer or (None if trained else "grid")).eval()
+    return select_tokens(model, keep_ratio=keep_ratio, scorer=scorer or (None if trained else "random")).eval()
 
 
 def _gmacs(model, clip) -> float | None:
@@ -155,12 +154,12 @@ def _parameters(model) -> int:
     return count_parameters(model) - (0 if idle is None else count_parameters(idle))
 
 
-def _in_numbers(model, kind: str, clip, stem: Path, threads: int | None):
+def _in_numbers(model, kind: str, clip, source: Path, threads: int | None):
     if kind == PLAIN:
         return model
     if kind in TORCH_TYPES:
         return _Cast(copy.deepcopy(model).to(getattr(torch, kind)))
-    reference, source = LogitsOnly(model), stem.with_suffix(".onnx")
+    reference = LogitsOnly(model)
     if not source.exists():
         write_onnx(trace(reference, clip.shape[1:], ("batch",)), source, ("batch",))
     found = ExportedClassifier(source, model.config, threads)
@@ -173,7 +172,7 @@ def _in_numbers(model, kind: str, clip, stem: Path, threads: int | None):
         )
     if ONNX_TYPES[kind] is None:
         return found
-    target = stem.with_name(f"{stem.name}-{kind}.onnx")
+    target = source.with_name(f"{kind}-{source.name}")
     try:
         write_int8(source, target, ONNX_TYPES[kind])
     except ExportError as error:

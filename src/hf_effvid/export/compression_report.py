@@ -69,7 +69,7 @@ class SearchReport:
         num_failed: videos that could not be read.
         num_threads: processor threads.
         clock: `"wall"` or `"processor"`.
-        scorer: what decided which tokens stay; None: the model's own trained selector, else a fixed lattice ("grid").
+        scorer: what decided which tokens stay; None: the model's own trained selector, else "random".
         protocol: how videos were seen.
         provenance: command, commit, hardware, versions, date.
         notes: load of the machine.
@@ -202,7 +202,7 @@ class SearchReport:
             speedup_interval=tuple(map(rounded, ratio.interval)) if ratio else None,
             speedup_interval_method=ratio.method if ratio else None,
         )
-        tokens = {} if row.keep_ratio == 1 else {"scorer": self.scorer or "own selector, else grid"}
+        tokens = {} if row.keep_ratio == 1 else {"scorer": self.scorer or "own selector, else random"}
         return ResultEntry(
             task="video-classification",
             model=self.model_name,

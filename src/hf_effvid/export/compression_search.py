@@ -73,7 +73,7 @@ def search_compression(
         dataset: rows with videos and labels, as `evaluate_classifier` takes them. Where the best is chosen, not the test split.
         keep_ratios: shares of tokens to try; 1 keeps all.
         number_types: of `"float32"`, `"bfloat16"`, and as ONNX files `"onnx"` (float32), `"int8"`, `"int8-weight-only"`.
-        scorer: what decides which tokens stay; None: the model's own trained selector, else `"grid"`.
+        scorer: what decides which tokens stay; None: the model's own trained selector, else `"random"`.
         processor: default: the one saved with the first model.
         batch_size: clips per forward pass of the evaluation.
         max_videos: look at the first so many videos only.
