@@ -24,51 +24,66 @@ from .options import (
 )
 
 
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        help="The folder that `effvid compress` wrote; or folders or Hub ids of one classifier with 0, 1, 2, ... blocks dropped."
+    ),
+]
+Data = Annotated[str, typer.Option("--data", "-d", help="Folder of class folders, list file or data set id.")]
+Split = Annotated[str, typer.Option(help="Split to measure on; the best is not chosen on the test split.")]
+KeepRatios = Annotated[str, typer.Option(help="Comma-separated shares of tokens; 1 keeps all.")]
+Dtypes = Annotated[
+    str, typer.Option(help="Comma-separated: float32, bfloat16, and as ONNX files onnx, int8, int8-weight-only.")
+]
+Scorer = Annotated[
+    str | None, typer.Option(help="What decides which tokens stay; default: the model's own selector, else random.")
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(callback=check_positive, help="Name the most accurate combination within so many milliseconds."),
+]
+Rounds = Annotated[int, typer.Option(min=1, help="Interleaved rounds; 6 or more give a 95 % interval.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+Clock = Annotated[
+    str, typer.Option(help="wall, or processor: seconds computed, with --threads 1, where others use the machine too.")
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Clips per forward pass of the evaluation.")]
+MaxVideos = Annotated[int | None, typer.Option(min=1, help="Only the first so many videos.")]
+NumWorkers = Annotated[int, typer.Option(min=0, help="Processes that decode.")]
+DatasetName = Annotated[str | None, typer.Option(help="Name of the data set in the results.")]
+ModelName = Annotated[str | None, typer.Option(help="Name of the checkpoint in the results.")]
+Seed = Annotated[int | None, typer.Option(help="Training seed of the checkpoint, for the results.")]
+Results = Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend.")]
+Chart = Annotated[
+    Path | None, typer.Option(callback=check_picture, help="Draw accuracy against time (PNG and SVG) to this file.")
+]
+
+
 @app.command()
 def search(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            help="The folder that `effvid compress` wrote; or folders or Hub ids of one classifier with 0, 1, 2, ... blocks dropped."
-        ),
-    ],
-    data: Annotated[str, typer.Option("--data", "-d", help="Folder of class folders, list file or data set id.")],
-    split: Annotated[
-        str, typer.Option(help="Split to measure on; the best is not chosen on the test split.")
-    ] = "validation",
-    keep_ratios: Annotated[str, typer.Option(help="Comma-separated shares of tokens; 1 keeps all.")] = "1,0.7,0.5",
-    dtypes: Annotated[
-        str, typer.Option(help="Comma-separated: float32, bfloat16, and as ONNX files onnx, int8, int8-weight-only.")
-    ] = "float32,bfloat16,onnx,int8",
-    scorer: Annotated[
-        str | None,
-        typer.Option(help="What decides which tokens stay; default: the model's own selector, else random."),
-    ] = None,
-    budget_ms: Annotated[
-        float | None,
-        typer.Option(callback=check_positive, help="Name the most accurate combination within so many milliseconds."),
-    ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; 6 or more give a 95 % interval.")] = 8,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    clock: Annotated[
-        str,
-        typer.Option(help="wall, or processor: seconds computed, with --threads 1, where others use the machine too."),
-    ] = "wall",
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips per forward pass of the evaluation.")] = 8,
-    max_videos: Annotated[int | None, typer.Option(min=1, help="Only the first so many videos.")] = None,
-    num_workers: Annotated[int, typer.Option(min=0, help="Processes that decode.")] = 0,
+    models: Models,
+    data: Data,
+    split: Split = "validation",
+    keep_ratios: KeepRatios = "1,0.7,0.5",
+    dtypes: Dtypes = "float32,bfloat16,onnx,int8",
+    scorer: Scorer = None,
+    budget_ms: Budget = None,
+    rounds: Rounds = 8,
+    threads: Threads = None,
+    clock: Clock = "wall",
+    batch_size: BatchSize = 8,
+    max_videos: MaxVideos = None,
+    num_workers: NumWorkers = 0,
     root: Root = None,
     format: Format = None,
     labels: Labels = None,
     skip_missing: SkipMissing = False,
-    name: Annotated[str | None, typer.Option(help="Name of the data set in the results.")] = None,
-    model_name: Annotated[str | None, typer.Option(help="Name of the checkpoint in the results.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Training seed of the checkpoint, for the results.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend.")] = None,
-    chart: Annotated[
-        Path | None,
-        typer.Option(callback=check_picture, help="Draw accuracy against time (PNG and SVG) to this file."),
-    ] = None,
+    name: DatasetName = None,
+    model_name: ModelName = None,
+    seed: Seed = None,
+    results: Results = None,
+    chart: Chart = None,
     trust_remote_code: RemoteCode = False,
     as_json: JsonFlag = False,
     quiet: Quiet = False,
