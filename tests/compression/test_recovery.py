@@ -179,7 +179,7 @@ class TestAdapters:
 TABLE_F = {0: (3.11, 20.86), 1: (2.90, 19.17), 2: (2.68, 17.48), 3: (2.47, 15.79)}
 
 
-@pytest.mark.parametrize("dropped", TABLE_F)
+@pytest.mark.parametrize("dropped", [3, *(pytest.param(number, marks=pytest.mark.slow) for number in range(3))])
 def test_parameter_counts_of_table_f(dropped):
     """The backbone's alone, VideoMAE-S. The published layout shares one A among query, key and value; separate layers do not."""
     with torch.device("meta"):
