@@ -1,9 +1,11 @@
 """The search over blocks, tokens and number types: every combination once, on the same videos, in one chart."""
 
 import json
+from io import StringIO
 
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from hf_effvid import EffVidVideoProcessor, drop_blocks, evaluate_classifier, load_video_dataset, select_tokens
@@ -76,6 +78,10 @@ def test_front_choice_entries_and_chart(report, tmp_path):
     front = report.front()
     assert front[0] == min(report.rows, key=lambda row: (row.latency_ms, -row.accuracy.value))
     assert front[-1].accuracy.value == max(row.accuracy.value for row in report.rows)
+    screen = Console(width=80, record=True, file=StringIO())
+    screen.print(report.to_table())  # every column whole on a narrow terminal
+    text = screen.export_text()
+    assert "dropped" in text and "bfloat16" in text and "…" not in text
     choice = report.best_under_budget(max(row.latency_ms for row in report.rows))
     assert choice.setting.accuracy.value == front[-1].accuracy.value
     document = json.loads(json.dumps(ResultsFile(report.to_result_entries()).to_dict()))

@@ -121,10 +121,16 @@ class SearchReport:
             f"{self.rows[0].num_rounds} interleaved rounds of one clip; * no other is both faster and more accurate",
             *self.notes,
         ]
-        table = Table(title=escape(self.model_name), caption=escape("; ".join(caption)), caption_justify="left")
-        for title in ("", "blocks dropped", "tokens", "numbers", "top-1", "points", "GMACs", "ms", "faster"):
+        table = Table(
+            title=escape(self.model_name),
+            caption=escape("; ".join(caption)),
+            caption_justify="left",
+            box=None,
+            pad_edge=False,
+        )
+        for title in ("", "dropped", "tokens", "numbers", "top-1", "points", "ms", "times"):
             left = title in ("", "numbers")
-            table.add_column(title, justify="left" if left else "right", no_wrap=title != "blocks dropped")
+            table.add_column(title, justify="left" if left else "right", no_wrap=True)
         for row in sorted(self.rows, key=lambda row: row.latency_ms):
             low, high = (100 * bound for bound in self.difference(row).interval)
             table.add_row(
@@ -134,7 +140,6 @@ class SearchReport:
                 row.number_type,
                 f"{row.accuracy.value:.1%}",
                 f"{100 * self.difference(row).value:+.1f} [{low:+.1f}, {high:+.1f}]",
-                "" if row.gmacs is None else f"{row.gmacs:.4g}",
                 f"{row.latency_ms:.2f}",
                 "" if row.speedup is None else f"{row.speedup.median:.2f}",
             )
