@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from ..models.temporal_losses import SEGMENT_LOSSES
+from .full_precision import lifted
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _mean_squared_error(student, teacher, mask, index):
         raise ValueError(
             f"Block {index} gives features {shapes[0]}, that of the teacher {shapes[1]}: both need the same clips, tokens and width."
         )
-    squares = [(_lifted(own) - _lifted(other)) ** 2 for own, other in zip(student, teacher, strict=True)]
+    squares = [(lifted(own) - lifted(other)) ** 2 for own, other in zip(student, teacher, strict=True)]
     if mask is None:
         return sum(square.sum() for square in squares) / sum(square.numel() for square in squares)
     square = torch.cat(squares)
@@ -109,7 +110,7 @@ def classification_alignment_loss(student_logits, teacher_logits, temperature=1.
         exclusive: softmax over classes (True), or each class by itself (False). None: softmax for more than one class.
     """
     exclusive = student_logits.shape[-1] > 1 if exclusive is None else exclusive
-    student, teacher = _lifted(student_logits) / temperature, _lifted(teacher_logits) / temperature
+    student, teacher = lifted(student_logits) / temperature, lifted(teacher_logits) / temperature
     if exclusive:
         known = teacher.log_softmax(-1)
         divergence = (known.exp() * (known - student.log_softmax(-1))).sum(-1)
@@ -129,8 +130,4 @@ def boundary_alignment_loss(student_offsets, teacher_offsets, boundary="giou"):
         teacher_offsets: the same shape.
         boundary: `"giou"` or `"diou"`.
     """
-    return SEGMENT_LOSSES[boundary](_lifted(student_offsets), _lifted(teacher_offsets))
-
-
-def _lifted(values):
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+    return SEGMENT_LOSSES[boundary](lifted(student_offsets), lifted(teacher_offsets))

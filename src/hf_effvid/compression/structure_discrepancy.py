@@ -1,0 +1,205 @@
+"""What a ViT teacher sees and a CNN teacher does not, learned by a branch of the student that is dropped after training.
+
+f_res = phi_ViT(f_ViT) - phi_CNN(f_CNN), https://huggingface.co/papers/2511.09469. That equation and the branch's parts (non-local,
+squeeze-and-excitation) are the paper's. Alignment, order of the parts and the training of phi are our definition: its full text was not
+at hand. phi never learns from the residual's own loss, which is lowest where both projections, and with them the target, vanish.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .distillation import kd_loss
+from .full_precision import in_full_precision, lifted
+from .non_local import NonLocal3d
+
+
+PROJECTIONS = ("aux_ce", "orthogonal")
+
+
+@in_full_precision
+def tokens_to_map(tokens, grid, num_prefix_tokens=0):
+    """Tokens (B, L, C), row-major over grid (T, H, W) behind class tokens that are dropped -> (B, C, T, H, W).
+
+    Raises:
+        ValueError: the number of tokens is not that of the grid.
+    """
+    tokens = tokens[:, num_prefix_tokens:]
+    positions = grid[0] * grid[1] * grid[2]
+    if tokens.shape[1] != positions:
+        raise ValueError(f"A grid {tuple(grid)} has {positions} positions, got {tokens.shape[1]} tokens.")
+    return tokens.transpose(1, 2).unflatten(2, tuple(grid))
+
+
+@in_full_precision
+def align_teacher_map(features, grid, eps=1e-6):
+    """(B, C, T', H', W') averaged to grid (T, H, W), then LayerNorm over channels without affine: teachers differ in scale."""
+    pooled = F.adaptive_avg_pool3d(features.detach(), tuple(grid)).movedim(1, -1)
+    return F.layer_norm(pooled, pooled.shape[-1:], eps=eps).movedim(-1, 1)
+
+
+@in_full_precision
+def residual_loss(predicted, residual):
+    """Mean squared error of the branch's output to the detached residual, both (B, C, T, H, W)."""
+    return F.mse_loss(predicted, residual.detach())
+
+
+class TeacherProjection(nn.Module):
+    """phi_k: bias-free 1 x 1 x 1 projection to the student's channels; frozen and orthogonal with a seed, else to be trained.
+
+    A frozen one is a buffer: no optimizer sees it, and it is saved with the rest.
+    """
+
+    def __init__(self, in_channels, out_channels, frozen_seed=None):
+        super().__init__()
+        weight = torch.empty(out_channels, in_channels)
+        if frozen_seed is None:
+            nn.init.kaiming_uniform_(weight, a=5**0.5)  # what nn.Conv3d does
+            self.weight = nn.Parameter(weight)
+        else:
+            nn.init.orthogonal_(weight, generator=torch.Generator().manual_seed(frozen_seed))
+            self.register_buffer("weight", weight)
+
+    def forward(self, features):
+        return F.conv3d(features, self.weight.to(features.dtype)[..., None, None, None])
+
+
+class SqueezeExcitation3d(nn.Module):
+    """x * sigmoid(W2 relu(W1 mean(x))), the mean over time and space (https://huggingface.co/papers/1709.01507)."""
+
+    def __init__(self, channels, reduction=4):
+        super().__init__()
+        inner = max(channels // reduction, 1)
+        self.reduce = nn.Conv3d(channels, inner, 1)
+        self.expand = nn.Conv3d(inner, channels, 1)
+
+    def forward(self, features):
+        squeezed = self.reduce(features.mean(dim=(2, 3, 4), keepdim=True)).relu()
+        return features * self.expand(squeezed).sigmoid()
+
+
+class StructureDiscrepancyBranch(nn.Module):
+    """Predicts the residual from the student's last feature map, (B, C, T, H, W) -> the same shape.
+
+    The map is not detached: the branch's gradient is what trains the student.
+    """
+
+    def __init__(self, channels, sub_sample=False, kind="embedded_gaussian"):
+        super().__init__()
+        self.non_local = NonLocal3d(channels, sub_sample=sub_sample, kind=kind)
+        self.squeeze_excitation = SqueezeExcitation3d(channels)
+        self.project = nn.Conv3d(channels, channels, 1)
+
+    def forward(self, features):
+        return self.project(self.squeeze_excitation(self.non_local(features)))
+
+
+class ResidualTarget(nn.Module):
+    """f_res of a ViT and a CNN teacher, with the projections that make both comparable.
+
+    Args:
+        vit_channels, cnn_channels: of the teachers' maps.
+        channels: of the student's map.
+        num_labels: N; needed by `"aux_ce"`.
+        projection: `"aux_ce"`: phi_k learns to classify, by a linear head on its pooled output (`auxiliary_loss`). `"orthogonal"`: frozen,
+            drawn from `seed`, nothing to train.
+        seed: see `projection`.
+
+    Raises:
+        ValueError: an unknown projection, or no `num_labels` where they are needed.
+    """
+
+    def __init__(self, vit_channels, cnn_channels, channels, num_labels=None, projection="aux_ce", seed=0):
+        super().__init__()
+        if projection not in PROJECTIONS:
+            raise ValueError(f"projection must be one of {', '.join(PROJECTIONS)}, got {projection!r}.")
+        if projection == "aux_ce" and not num_labels:
+            raise ValueError("projection='aux_ce' trains by classifying: pass num_labels, or projection='orthogonal'.")
+        frozen = projection == "orthogonal"
+        self.projection = projection
+        self.vit_projection = TeacherProjection(vit_channels, channels, 2 * seed if frozen else None)
+        self.cnn_projection = TeacherProjection(cnn_channels, channels, 2 * seed + 1 if frozen else None)
+        self.vit_head = None if frozen else nn.Linear(channels, num_labels)
+        self.cnn_head = None if frozen else nn.Linear(channels, num_labels)
+
+    def project(self, vit_features, cnn_features, grid):
+        """phi_ViT(A f_ViT) and phi_CNN(A f_CNN), both (B, C, *grid), in single precision; gradients reach the projections alone."""
+        with torch.autocast(vit_features.device.type, enabled=False):
+            return (
+                self.vit_projection(align_teacher_map(vit_features, grid)),
+                self.cnn_projection(align_teacher_map(cnn_features, grid)),
+            )
+
+    def auxiliary_loss(self, projected, labels=None, teacher_logits=None, temperature=1.0):
+        """What trains phi: the mean over both teachers of cross-entropy with labels, or KL to that teacher's own logits without them.
+
+        Args:
+            projected: both maps of `project`.
+            labels: (B,), class numbers; None: `teacher_logits` say what to learn.
+            teacher_logits: logits (B, N) of the ViT and of the CNN.
+            temperature: of the KL.
+
+        Returns:
+            Scalar; 0 for frozen projections.
+
+        Raises:
+            ValueError: neither labels nor logits.
+        """
+        if self.projection == "orthogonal":
+            return projected[0].new_zeros(())
+        if labels is None and teacher_logits is None:
+            raise ValueError("Projections learn from labels or from teacher_logits=(vit, cnn): pass one of them.")
+        heads = (self.vit_head, self.cnn_head)
+        logits = [lifted(head(maps.mean(dim=(2, 3, 4)))) for head, maps in zip(heads, projected, strict=True)]
+        if labels is not None:
+            return sum(F.cross_entropy(own, labels) for own in logits) / 2
+        return sum(kd_loss(own, other, temperature) for own, other in zip(logits, teacher_logits, strict=True)) / 2
+
+
+class StructureDiscrepancy(nn.Module):
+    """Branch and target together, all that is trained beside the student and left behind with the teachers.
+
+    Args:
+        channels: of the student's map.
+        vit_channels, cnn_channels: of the teachers' maps.
+        num_labels, projection, seed: see `ResidualTarget`.
+        sub_sample, kind: see `NonLocal3d`.
+    """
+
+    def __init__(
+        self,
+        channels,
+        vit_channels,
+        cnn_channels,
+        num_labels=None,
+        projection="aux_ce",
+        seed=0,
+        sub_sample=False,
+        kind="embedded_gaussian",
+    ):
+        super().__init__()
+        self.branch = StructureDiscrepancyBranch(channels, sub_sample, kind)
+        self.target = ResidualTarget(vit_channels, cnn_channels, channels, num_labels, projection, seed)
+
+    def forward(self, student_features, vit_features, cnn_features, labels=None, teacher_logits=None):
+        """Losses, and what tells whether they mean something.
+
+        Args:
+            student_features: (B, C, T, H, W), with its gradient.
+            vit_features: (B, C_v, T_v, H_v, W_v); of tokens by `tokens_to_map`.
+            cnn_features: (B, C_c, T_c, H_c, W_c).
+            labels, teacher_logits: see `ResidualTarget.auxiliary_loss`.
+
+        Returns:
+            dict of scalars: `residual_loss`, `auxiliary_loss`, and without gradient `residual_rms` (a collapsing target shows here) and
+            `residual_explained`, 1 - residual_loss / Var(f_res) over all elements.
+        """
+        projected = self.target.project(vit_features, cnn_features, student_features.shape[2:])
+        residual = (projected[0] - projected[1]).detach()
+        loss = residual_loss(self.branch(student_features), residual)
+        return {
+            "residual_loss": loss,
+            "auxiliary_loss": self.target.auxiliary_loss(projected, labels, teacher_logits),
+            "residual_rms": residual.square().mean().sqrt(),
+            "residual_explained": 1 - loss.detach() / residual.var(correction=0).clamp(min=1e-12),
+        }
