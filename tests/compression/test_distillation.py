@@ -69,6 +69,13 @@ class TestLosses:
         parts = dkd_loss(student, teacher, torch.tensor([2]), alpha=1.0, beta=rest)
         torch.testing.assert_close(parts, kd_loss(student, teacher))
 
+    def test_arguments_by_name(self):
+        student, teacher = draw(6, 5), draw(6, 5, seed=1)
+        by_name = kd_loss(temperature=4.0, teacher_logits=teacher, student_logits=student.bfloat16())
+        torch.testing.assert_close(by_name, kd_loss(student.bfloat16(), teacher))
+        weights = teacher_weights(teacher_logits=[teacher, student], student_logits=student, labels=LABELS)
+        torch.testing.assert_close(weights, teacher_weights(student, [teacher, student]))
+
     def test_huge_logits_stay_finite(self):
         student = (1e4 * draw(6, 5)).requires_grad_()
         for name in ("kd", "dkd", "dist", "ofa"):
@@ -311,6 +318,12 @@ class TestStructureDiscrepancy:
         torch.testing.assert_close(weight @ weight.T, torch.eye(8), atol=1e-5, rtol=0)
         assert first.auxiliary_loss(first.project(draw(2, 16, 1, 2, 2), draw(2, 12, 1, 2, 2), (1, 2, 2))) == 0
 
+    def test_frozen_projections_do_not_depend_on_the_default_device(self):
+        with torch.device("meta"):
+            elsewhere = ResidualTarget(16, 12, 8, projection="orthogonal", seed=3)
+        here = ResidualTarget(16, 12, 8, projection="orthogonal", seed=3)
+        torch.testing.assert_close(elsewhere.cnn_projection.weight, here.cnn_projection.weight, rtol=0, atol=0)
+
     def test_without_labels_phi_learns_each_teachers_own_logits(self):
         vit, cnn, _, _ = teachers_and_student(batch=4)
         target = ResidualTarget(16, 12, 8, num_labels=3)
@@ -364,7 +377,7 @@ class TestStructureDiscrepancy:
         branch, student_layer = StructureDiscrepancyBranch(16), nn.Conv3d(8, 16, 1)
         optimizer = torch.optim.Adam(nn.ModuleList([target, branch, student_layer]).parameters(), lr=0.02)
         sizes = []
-        for step in range(150):
+        for step in range(100):
             vit, cnn, factors, labels = teachers_and_student(seed=2 * step)
             projected = target.project(vit, cnn, (2, 2, 2))
             residual = projected[0] - projected[1]

@@ -11,13 +11,13 @@ def lifted(values):
 
 
 def in_full_precision(function):
-    """Runs a function of tensors with autocast off and its tensors lifted. The first argument is a tensor."""
+    """Runs a function of tensors with autocast off and its tensors lifted; at least one argument must be a tensor."""
 
     @functools.wraps(function)
-    def run(first, *arguments, **options):
-        with torch.autocast(first.device.type, enabled=False):
+    def run(*arguments, **options):
+        device = next(value.device for value in (*arguments, *options.values()) if isinstance(value, torch.Tensor))
+        with torch.autocast(device.type, enabled=False):
             return function(
-                lifted(first),
                 *(_lift_tensor(value) for value in arguments),
                 **{name: _lift_tensor(value) for name, value in options.items()},
             )

@@ -52,7 +52,8 @@ class TeacherProjection(nn.Module):
 
     def __init__(self, in_channels, out_channels, frozen_seed=None):
         super().__init__()
-        weight = torch.empty(out_channels, in_channels)
+        # a frozen one is drawn on the CPU whatever the default device: the same everywhere
+        weight = torch.empty(out_channels, in_channels, device=None if frozen_seed is None else "cpu")
         if frozen_seed is None:
             nn.init.kaiming_uniform_(weight, a=5**0.5)  # what nn.Conv3d does
             self.weight = nn.Parameter(weight)
