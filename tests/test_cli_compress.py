@@ -7,6 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from hf_effvid.cli import app, main
+from hf_effvid.evaluation.results import ResultsFile
 
 from .training.small_compression import tiny_host, tiny_motion
 
@@ -54,13 +55,16 @@ def test_a_run(given, tmp_path):
     recipe.write_text(
         "compression: {drop: 3, order: random, tuning: full}\ntraining: {max_steps: 1, learning_rate: 1e-3}\n"
     )
-    options = ("--config", recipe, "--drop", 1, "--json", *QUIET, *ON_CPU)
+    options = ("--config", recipe, "--drop", 1, "--json", "--results", tmp_path / "results.json", *QUIET, *ON_CPU)
     done = call(model, "--data", data, "-o", tmp_path / "out", *options)
     assert done.exit_code == 0, done.output
     outcome = json.loads(done.stdout)
     assert len(outcome["steps"]) == 2, "what was typed wins over the recipe"
     assert outcome["settings"]["tuning"] == "full" and outcome["training"]["learning_rate"] == 1e-3
     assert (tmp_path / "out" / "model" / "config.json").is_file()
+    entries = ResultsFile.load(tmp_path / "results.json").results
+    assert [entry.variant.partition(":")[0] for entry in entries] == ["step 0", "step 1"]
+    assert {entry.model for entry in entries} == {"out"}
     again = call(model, "--data", data, "-o", tmp_path / "out", *options)
     assert again.exit_code == 1 and "already holds" in str(again.exception)
 

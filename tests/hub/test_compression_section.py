@@ -134,6 +134,12 @@ def test_steps_are_results_of_their_own_and_come_back_as_a_table(tmp_path):
     again = ResultsFile.load(ResultsFile(entries).save(tmp_path / "nine.json")).results
     assert step_rows(again) == (outcome().rows(), "top1") and steps_table(again) == outcome().table()
     assert own_results(again) == [] and steps_table([]) == ""
+    sparse = replace(outcome().steps[-1], kind="relu", activation_sparsity={"before": 0.0, "after": 0.6})
+    entry = step_entries(outcome(steps=(*outcome().steps, sparse)), "nine")[-1]
+    assert (entry.metric("activation sparsity before").value, entry.metric("activation sparsity after").value) == (
+        0.0,
+        0.6,
+    )
     with pytest.raises(ResultsError):
         step_entries(outcome(provenance={"command": ""}), "nine")
 

@@ -23,6 +23,7 @@ from .compress_options import (
     Margin,
     MaxSteps,
     Metric,
+    ModelName,
     NoRecovery,
     Order,
     OutputDir,
@@ -32,6 +33,7 @@ from .compress_options import (
     Preset,
     Rank,
     Relu,
+    Results,
     Resume,
     ScoreOn,
     ScoreVideos,
@@ -127,6 +129,8 @@ def compress(
     ema: Ema = None,
     seed: Seed = None,
     timing_rounds: TimingRounds = None,
+    results: Results = None,
+    model_name: ModelName = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -150,10 +154,20 @@ def compress(
             outcome = plan_block_drop(model, data, **run)
         else:
             outcome = progressive_block_drop(model, data, resume=resume, overwrite=overwrite, **run)
+    if results is not None and not dry_run:
+        _keep(results, outcome, model_name or output_dir.resolve().name)
     if as_json:
         print_json(outcome.to_dict())
     elif dry_run:
         print(outcome.to_text())
+
+
+def _keep(results: Path, outcome, name: str) -> None:
+    """Adds the steps of a compression to a results file."""
+    from ..evaluation.results import add_results
+    from ..hub.compression_results import step_entries
+
+    add_results(results, step_entries(outcome, name))
 
 
 def _run_options(recipe, typed: dict) -> dict:

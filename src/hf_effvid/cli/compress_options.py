@@ -80,6 +80,8 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random
 TimingRounds = Annotated[
     int | None, typer.Option(min=0, help="Rounds in which models take turns to be timed; 0: no times; default: 6.")
 ]
+Results = Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend: one entry per step.")]
+ModelName = Annotated[str | None, typer.Option(help="Name of the result there; default: the output folder's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete an earlier run in the folder.")]
 DryRun = Annotated[

@@ -88,6 +88,8 @@ def _metrics(step, name) -> tuple[Metric, ...]:
     if after.difference is not None:
         method = "paired bootstrap 95%" if after.difference_interval else None
         metrics.append(Metric(name + _DIFFERENCE, after.difference, after.n, after.difference_interval, method))
+    for when, share in (step.activation_sparsity or {}).items():
+        metrics.append(Metric(f"activation sparsity {when}", share, after.n))
     return tuple(metrics)
 
 
