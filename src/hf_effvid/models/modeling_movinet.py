@@ -77,7 +77,7 @@ class StreamPass:
     def __init__(self, past_states, like):
         self.past = past_states
         # a whole number in single precision: exact up to 16 million frames
-        self.count = torch.zeros(len(like), device=like.device) if past_states is None else past_states[0]
+        self.count = torch.zeros(like.shape[0], device=like.device) if past_states is None else past_states[0]
         self.new = {}
 
     def remembered(self, index):
@@ -312,7 +312,7 @@ class MoViNetModel(MoViNetPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         check_clips("MoViNet", pixel_values, self.config.num_channels)
-        self._check_states(past_states, use_cache, len(pixel_values))
+        self._check_states(past_states, use_cache, pixel_values.shape[0])
         stream = StreamPass(past_states, pixel_values) if self.config.causal else None
         # a half-precision model takes the single-precision pixels of any processor
         features = self.stem(pixel_values.transpose(1, 2).to(self.dtype))

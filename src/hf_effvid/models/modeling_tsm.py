@@ -241,7 +241,7 @@ class TSMForVideoClassification(TSMPreTrainedModel):
             # at least in single precision: a long video adds up many frames
             precise = frame_logits.to(torch.promote_types(frame_logits.dtype, torch.float32))
             total = precise.sum(dim=1) + (0.0 if total is None else total)
-            count = total.new_full((len(total), 1), frame_logits.shape[1]) + (0.0 if count is None else count)
+            count = total.new_full((total.shape[0], 1), frame_logits.shape[1]) + (0.0 if count is None else count)
             logits = (total / count).to(frame_logits.dtype)
             states = (*outputs.past_states, total, count)
         loss = self.loss_function(labels, logits, self.config) if labels is not None else None
