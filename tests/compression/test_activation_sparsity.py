@@ -93,3 +93,11 @@ def test_what_has_no_choice_of_activation_says_so():
     clips = torch.randn(1, hosts.FRAMES, 3, hosts.SIZE, hosts.SIZE)
     fixed = activation_sparsity(hosts.video_focalnet()[0], [{"pixel_values": clips}])
     assert fixed.overall < 0.05 and len(fixed.per_block) == 2
+
+
+def test_another_model_of_the_same_configuration_object_keeps_its_activation():
+    teacher = tiny_videomae()
+    student = type(teacher)(teacher.config)
+    assert student.config is teacher.config
+    replace_activation(student, "relu")
+    assert student.config.hidden_act == "relu" and teacher.config.hidden_act == "gelu"

@@ -14,6 +14,7 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from .block_table import find_blocks_of, model_blocks
+from .own_configurations import own_configurations
 
 
 # the layer behind the activation, as the blocks of transformers and ours call it
@@ -63,7 +64,7 @@ def replace_activation(model, activation="relu", part=None):
             f"The blocks of {type(stack.base).__name__} compute a fixed GELU: their configuration has no hidden_act to save another. "
             "Models that have one: VideoMAE, ViViT, V-JEPA 2, TimeSformer, and detectors on them."
         )
-    for config in _configurations(model, stack):
+    for config in own_configurations(model, stack.base.config.model_type):
         config.hidden_act = activation
     with torch.device("meta"):
         wanted = dict(type(model)(copy.deepcopy(model.config)).named_modules())
@@ -131,11 +132,3 @@ def _counting(model, part, threshold, counts):
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _configurations(model, stack):
-    """The configuration of the part, wherever the model keeps a copy of it."""
-    found = [stack.base.config]
-    if model is not stack.base:
-        found.append(getattr(model.config, "backbone_config", None) or model.config)
-    return found

@@ -4,7 +4,6 @@ The configuration gets the new depth and `kept_blocks`, the original numbers of 
 or V-JEPA 2 without some blocks opens with the class of transformers; nothing about it is special but that one line.
 """
 
-import copy
 import re
 from collections.abc import Iterable, Mapping
 
@@ -14,6 +13,7 @@ from transformers.utils import logging
 
 from .block_skip import chosen_blocks
 from .block_table import BlockStack, UnsupportedBlocksError, find_blocks_of, model_blocks, plain_model
+from .own_configurations import own_configurations
 
 
 logger = logging.get_logger(__name__)
@@ -60,8 +60,7 @@ def drop_blocks(model: nn.Module, indices: Iterable[int], part: str | None = Non
     originals = [block.original_index for block in blocks if block.index not in gone]
     for places, number in _places_of(stack, gone):
         _remove(stack, number, places)
-    _copy_configurations(model)
-    for config in _configurations(model, stack):
+    for config in own_configurations(model, stack.base.config.model_type):
         _filter_lists_per_block(config, gone, len(blocks))
         stack.layout.write_depth(config, stack.depths, depths)
         config.kept_blocks = list(originals)
@@ -138,23 +137,6 @@ def _replaced(block, stack):
     for hooks in ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"):
         setattr(replacement, hooks, getattr(block, hooks))
     return replacement
-
-
-def _copy_configurations(model):
-    """Gives a model configurations of its own: another model that was made from the same object keeps its depth."""
-    holders = [module for module in model.modules() if hasattr(module, "config")]
-    # together, so that what was one object stays one: a trunk's is also a field of its detector's
-    for module, config in zip(holders, copy.deepcopy([module.config for module in holders]), strict=True):
-        module.config = config
-
-
-def _configurations(model, stack):
-    """Every configuration object that describes these blocks: that of the model, of its parts, of a detector's trunk."""
-    architecture = stack.base.config.model_type
-    found = [module.config for module in model.modules() if hasattr(module, "config")]
-    found += [getattr(config, "backbone_config", None) for config in found]
-    by_id = {id(config): config for config in found if getattr(config, "model_type", None) == architecture}
-    return list(by_id.values())
 
 
 def _filter_lists_per_block(config, gone, count):
