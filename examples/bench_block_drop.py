@@ -63,7 +63,7 @@ def without(number: int) -> VideoMAEModel:
 
 def narrower(widths: dict) -> VideoMAEModel:
     """With channels pruned."""
-    return prune_channels(trunk(), torch.zeros(1, *CLIP), **widths)
+    return prune_channels(trunk(), **widths)
 
 
 def drop_originals(model, originals: list[int]):

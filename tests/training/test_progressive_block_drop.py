@@ -238,6 +238,22 @@ class TestRecovery:
         assert not torch.equal(logits(outcome.model_dir), logits(host))
 
     @pytest.mark.slow
+    def test_narrower_mlps_then_relu_at_the_end(self, host, data, tmp_path):
+        pytest.importorskip("torch_pruning")
+        outcome = compress(host, data, tmp_path / "out", drop=0, order="progressive", mlp_width=5, relu=True)
+        assert [(step.kind, step.previous) for step in outcome.steps] == [("start", None), ("prune", 0), ("relu", 1)]
+        pruned = outcome.steps[1]
+        assert pruned.kept == outcome.steps[0].kept and pruned.gmacs < outcome.steps[0].gmacs
+        saved = VideoMAEForVideoClassification.from_pretrained(outcome.model_dir).config
+        assert (saved.intermediate_size, saved.hidden_act) == (5, "relu")
+
+    def test_a_width_that_cannot_be_is_refused_before_anything_is_done(self, host, data, tmp_path):
+        pytest.importorskip("torch_pruning")
+        with pytest.raises(ValueError, match="intermediate_size must be a number of channels"):
+            compress(host, data, tmp_path / "out", drop=1, mlp_width=10_000)
+        assert not list((tmp_path / "out").glob("step-*"))
+
+    @pytest.mark.slow
     def test_relu_at_the_end(self, host, data, tmp_path):
         outcome = compress(host, data, tmp_path / "out", blocks=(3,), relu=True)
         step = outcome.final_step

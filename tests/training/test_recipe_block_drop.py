@@ -40,7 +40,11 @@ STUDIES = {  # study -> what it changes of the compression; in parentheses where
     "align_features": {"align": ("feature",)},  # G
     "align_predictions": {"align": ("classification", "boundary")},  # G
     "relu": {"relu": True},  # C
+    "blocks_of_figure_2": {"recovery": False},
+    "change_of_figure_2": {"recovery": False, "criterion": "discrepancy"},
 }
+# of VideoMAE-S; study -> blocks, and channels of the MLPs that leave the share of all multiply-accumulates
+PRUNED = {"pruned": (0, 760, 0.758), "pruned_a_tenth": (0, 1216, 0.9), "dropped_and_pruned": (3, 1288, 0.7)}
 ORDERS = {"thumos14": (7, 10, 6, 3), "activitynet": (6, 3), "thumos14_i3d": (0, 1, 2)}
 # file -> total batch, blocks that go, other choices
 FILES = {
@@ -82,7 +86,19 @@ def test_what_the_files_say(tmp_path, name, study):
     }
     wanted = {key: list(value) if isinstance(value, tuple) else value for key, value in expected.items()}
     # the tables of the ablations are those of three blocks
-    assert changed == wanted | {"drop": drop if study in ("progressive", "published_order") else 3}
+    assert changed == wanted | {
+        "drop": 1 if "figure" in study else drop if study in ("progressive", "published_order") else 3
+    }
+
+
+@pytest.mark.parametrize("study", PRUNED)
+def test_pruned_arms_take_the_arithmetic_they_name(study):
+    drop, width, share = PRUNED[study]
+    settings = BlockDropSettings(**recipe("thumos14", f"study={study}").compression)
+    assert (settings.drop, settings.mlp_width) == (drop, width)
+    whole, block, mlp = 1135.6, 91.54, 48 * 800 * 2 * 1536 * 384 / 1e9  # on 768 frames, in units of 1e9
+    left = whole - drop * block - (12 - drop) * mlp * (1 - width / 1536)
+    assert left / whole == pytest.approx(share, abs=0.003)
 
 
 def test_choices_of_base_and_schedule(tmp_path):
@@ -117,6 +133,7 @@ SHRUNK = [
     "validation_share=0.34",
 ]
 CASES = [("thumos14", [f"study={study}"]) for study in STUDIES]
+CASES += [("thumos14", [f"study={study}"]) for study in PRUNED]
 CASES += [(name, [choice]) for name, (_, _, choices) in FILES.items() for choice in choices]
 CASES += [("activitynet", []), ("fineaction", []), ("thumos14_i3d", []), ("thumos14_i3d", ["study=published_order"])]
 CASES += [
@@ -201,7 +218,12 @@ def test_two_steps_of_a_shrunken_network(tmp_path, videos, names, name, choices)
     features = name == "thumos14_i3d"
     drop = 2 if "study=published_order" in choices else 1
     together = any("at_once" in choice for choice in choices)
+    pruned = any("pruned" in choice for choice in choices)
+    if pruned:
+        pytest.importorskip("torch_pruning")
+        drop = int("study=dropped_and_pruned" in choices)
     overrides = [*QUIET, *SHRUNK, *([] if together else [f"compression.drop={drop}"])]
+    overrides += ["compression.mlp_width=9"] if pruned else []
     split = "validation" if name.startswith("thumos") else "training"
     command = ["compress"]
     if features:
@@ -237,5 +259,6 @@ def test_two_steps_of_a_shrunken_network(tmp_path, videos, names, name, choices)
     depth = len(model.actionformer.encoder.stem) + len(model.actionformer.encoder.branch) if features else None
     assert features or model.config.backbone_config.num_hidden_layers == 12 - settings.drop
     assert not features or model.config.num_levels == 6, f"levels stay, {depth} layers"
+    assert not pruned or (final.kind, model.config.backbone_config.intermediate_size) == ("prune", 9)
     if settings.relu:
         assert model.config.backbone_config.hidden_act == "relu"

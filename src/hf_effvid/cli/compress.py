@@ -23,6 +23,7 @@ from .compress_options import (
     Margin,
     MaxSteps,
     Metric,
+    MlpWidth,
     ModelName,
     NoRecovery,
     Order,
@@ -71,7 +72,7 @@ _ALIGNMENT = ("feature", "classification", "boundary")
 # fields of BlockDropSettings that have a flag of the same name
 _SETTINGS = (
     "drop", "target_ms", "target_macs", "margin", "order", "criterion", "score_on", "score_videos", "metric", "tuning", "rank", "head",
-    "preset", "teacher", "temperature", "part", "timing_rounds",
+    "preset", "teacher", "temperature", "part", "mlp_width", "timing_rounds",
 )  # fmt: skip
 # fields of EffVidTrainingArguments -> their flags
 _TRAINING = {
@@ -109,6 +110,7 @@ def compress(
     preset: Preset = None,
     teacher: Teacher = None,
     temperature: Temperature = None,
+    mlp_width: MlpWidth = None,
     relu: Relu = False,
     part: Part = None,
     task: TaskName = None,

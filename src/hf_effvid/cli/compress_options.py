@@ -55,6 +55,9 @@ Teacher = Annotated[
     str | None, typer.Option(help="static: the uncompressed model; dynamic: the model before each drop.")
 ]
 Temperature = Annotated[float | None, typer.Option(callback=check_positive, help="Of classification alignment.")]
+MlpWidth = Annotated[
+    int | None, typer.Option(min=1, help="After the drops, prune the MLPs to so many channels and recover (VideoMAE).")
+]
 Relu = Annotated[bool, typer.Option("--relu", help="At the end, put ReLU in the place of GELU and recover.")]
 Part = Annotated[str | None, typer.Option(help="Of a detector: backbone, or the detector itself.")]
 Config = Annotated[

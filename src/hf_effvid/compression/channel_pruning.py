@@ -16,6 +16,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from .block_table import find_blocks_of
+from .own_configurations import own_configurations
+
 
 IMPORTANCES = ("magnitude", "taylor")
 
@@ -30,8 +33,8 @@ class MissingPrunerError(PruningError, ImportError):
 
 def prune_channels(
     model,
-    clips: torch.Tensor,
     *,
+    part: str | None = None,
     intermediate_size: int | None = None,
     head_dim: int | None = None,
     importance: str = "magnitude",
@@ -43,8 +46,8 @@ def prune_channels(
     ("magnitude"), or of (weight x gradient) squared ("taylor": first order change of the loss).
 
     Args:
-        model: a `VideoMAEForVideoClassification`, `VideoMAEModel`, or a LITE of them that keeps all tokens.
-        clips: (B, T, C, H, W) that the model takes, to trace it once; their values do not matter.
+        model: a `VideoMAEForVideoClassification`, `VideoMAEModel`, a LITE of them that keeps all tokens, or a detector on one.
+        part: of a detector, see `model_blocks`; channels are those of its trunk.
         intermediate_size: channels that the MLPs keep; None leaves them.
         head_dim: channels that each attention head keeps; None leaves them. The model then runs and trains, but what is saved of it does not load.
         importance: `"magnitude"`, or `"taylor"` for a model whose parameters hold gradients of a loss.
@@ -57,15 +60,13 @@ def prune_channels(
         MissingPrunerError: torch-pruning is not installed.
     """
     pruning = _torch_pruning()
-    trunk = _trunk(model)
+    trunk = _trunk(model, part)
+    check_widths(model, intermediate_size, head_dim, part)
     attention = trunk.encoder.layer[0].attention.attention
-    present = trunk.encoder.layer[0].intermediate.dense.out_features
-    _check_width("intermediate_size", intermediate_size, present)
-    _check_width("head_dim", head_dim, attention.attention_head_size)
-    score = _importance(pruning, model, importance)
-    with _traceable(model):
+    score = _importance(pruning, trunk, importance)
+    with _traceable(trunk):
         graph = pruning.DependencyGraph().build_dependency(
-            model, example_inputs=clips[:1], output_transform=_sum_of_outputs
+            trunk, example_inputs=_traced_clip(trunk), output_transform=lambda output: output.last_hidden_state.sum()
         )
         for layer in trunk.encoder.layer:
             if intermediate_size is not None:
@@ -75,7 +76,8 @@ def prune_channels(
                 _prune(pruning, graph, score, query, attention.num_attention_heads, head_dim)
     model.zero_grad(set_to_none=True)  # those of other shapes
     if intermediate_size is not None:
-        trunk.config.intermediate_size = model.config.intermediate_size = intermediate_size
+        for config in own_configurations(model, trunk.config.model_type):
+            config.intermediate_size = intermediate_size
     if head_dim is not None:
         for layer in trunk.encoder.layer:
             # `scaling` stays: the channels that are left are to give the products they gave before
@@ -84,9 +86,20 @@ def prune_channels(
     return model
 
 
+def check_widths(
+    model, intermediate_size: int | None = None, head_dim: int | None = None, part: str | None = None
+) -> None:
+    """Raises what `prune_channels` would, before anything is done; see there for the arguments."""
+    _torch_pruning()
+    layer = _trunk(model, part).encoder.layer[0]
+    _check_width("intermediate_size", intermediate_size, layer.intermediate.dense.out_features)
+    _check_width("head_dim", head_dim, layer.attention.attention.attention_head_size)
+
+
 def is_expressible(model) -> bool:
     """Whether the configuration says all of a VideoMAE's widths, so that what is saved loads."""
-    config, layers = model.config, _trunk(model).encoder.layer
+    trunk = _trunk(model)
+    config, layers = trunk.config, trunk.encoder.layer
     heads = all(layer.attention.attention.query.out_features == config.hidden_size for layer in layers)
     return heads and all(layer.intermediate.dense.out_features == config.intermediate_size for layer in layers)
 
@@ -101,19 +114,26 @@ def _torch_pruning():
     return torch_pruning
 
 
-def _trunk(model):
-    """The module with the encoder: the classifier's `videomae`, or the model itself."""
-    trunk = getattr(model, "videomae", model)
-    model_type = str(getattr(getattr(model, "config", None), "model_type", None))
-    if model_type.removeprefix("lite_") != "videomae" or not hasattr(getattr(trunk, "encoder", None), "layer"):
+def _trunk(model, part=None):
+    """The module with the encoder: that of a classifier or detector, or the model itself."""
+    trunk = find_blocks_of(model, part).base
+    model_type = str(trunk.config.model_type)
+    if model_type.removeprefix("lite_") != "videomae":
         raise PruningError(
-            f"channels of {type(model).__name__} ({model_type}) cannot be pruned: a VideoMAE was expected."
+            f"channels of {type(trunk).__name__} ({model_type}) cannot be pruned: a VideoMAE was expected."
         )
-    if getattr(model.config, "keep_ratio", 1) != 1:
+    if getattr(trunk.config, "keep_ratio", 1) != 1:
         raise PruningError(
-            f"the graph of channels is traced with all tokens: set keep_ratio=1, got {model.config.keep_ratio}; select tokens afterwards."
+            f"the graph of channels is traced with all tokens: set keep_ratio=1, got {trunk.config.keep_ratio}; select tokens afterwards."
         )
     return trunk
+
+
+def _traced_clip(trunk):
+    """A clip that the trunk was made for; its values do not matter."""
+    config = trunk.config
+    sides = config.image_size if isinstance(config.image_size, (list, tuple)) else (config.image_size,) * 2
+    return torch.zeros(1, config.num_frames, config.num_channels, *sides, device=trunk.device, dtype=trunk.dtype)
 
 
 def _check_width(name: str, width: int | None, present: int) -> None:
@@ -121,12 +141,12 @@ def _check_width(name: str, width: int | None, present: int) -> None:
         raise PruningError(f"{name} must be a number of channels from 1 to {present - 1}, got {width!r}.")
 
 
-def _importance(pruning, model, name: str):
+def _importance(pruning, trunk, name: str):
     if name not in IMPORTANCES:
         raise PruningError(f"importance must be one of {', '.join(IMPORTANCES)}, got {name!r}.")
     if name == "magnitude":
         return pruning.importance.GroupMagnitudeImportance(p=2)
-    if not any(parameter.grad is not None for parameter in _trunk(model).encoder.parameters()):
+    if not any(parameter.grad is not None for parameter in trunk.encoder.parameters()):
         raise PruningError('importance="taylor" needs gradients: run loss.backward() first.')
     return pruning.importance.GroupTaylorImportance()
 
@@ -150,11 +170,6 @@ def _traceable(model):
             parameter.requires_grad_(needs_grad[name])
         for module, training in modes.items():
             module.training = training
-
-
-def _sum_of_outputs(output):
-    logits = getattr(output, "logits", None)
-    return (output.last_hidden_state if logits is None else logits).sum()
 
 
 def _prune(pruning, graph, score, linear: nn.Linear, heads: int, keep: int) -> None:

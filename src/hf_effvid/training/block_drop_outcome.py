@@ -11,7 +11,7 @@ from .block_drop_measuring import Measured
 
 
 OUTCOME_NAME, TABLE_NAME = "compression.json", "compression.md"
-START, DROP, RELU = "start", "drop", "relu"
+START, DROP, PRUNE, RELU = "start", "drop", "prune", "relu"
 _VERSION = 1
 
 
@@ -21,7 +21,7 @@ class CompressionStep:
 
     Attributes:
         step: 0 is the uncompressed model.
-        kind: `start`, `drop`, or `relu` (the activation replaced).
+        kind: `start`, `drop`, `prune` (narrower MLPs), or `relu` (the activation replaced).
         dropped: original indices of the blocks that this step took.
         kept: original indices of those that are left.
         scores: original index -> what the model was worth on the scoring part without that block (of criterion `discrepancy`: the
@@ -39,6 +39,7 @@ class CompressionStep:
         train_steps: optimiser steps of the recovery.
         seconds: `score`, `recover`, `evaluate`, `measure`: wall time of each.
         activation_sparsity: share of zeros behind the activation, of a `relu` step: `{"before": ..., "after": ...}`.
+        previous: the step that it started from; None for step 0.
         model: folder of the model, relative to that of the run.
     """
 
@@ -59,6 +60,7 @@ class CompressionStep:
     train_steps: int = 0
     seconds: dict = field(default_factory=dict)
     activation_sparsity: dict | None = None
+    previous: int | None = None
     model: str = ""
 
     def to_dict(self) -> dict:
@@ -198,7 +200,7 @@ def write_json(path, document: dict) -> None:
 def _row(step: CompressionStep, num_blocks: int) -> StepRow:
     return StepRow(
         num_dropped=num_blocks - len(step.kept),
-        name={START: "none", RELU: "ReLU for GELU"}.get(step.kind)
+        name={START: "none", PRUNE: "narrower MLPs", RELU: "ReLU for GELU"}.get(step.kind)
         or ", ".join(map(str, step.dropped))
         or "none, recovered",
         value=step.after.value,

@@ -91,7 +91,7 @@ def make_arm(arm: Arm, run, work, *, steps: int, learning_rate: float, seed: int
             drop_blocks(student, [present[block] for block in choice.dropped])
             order += choice.dropped
         elif arm.widths is not None:
-            prune_channels(student, run.data.example(run.device)["pixel_values"], **arm.widths)
+            prune_channels(student, **arm.widths)
         told = {
             "max_steps": count,
             "learning_rate": learning_rate,

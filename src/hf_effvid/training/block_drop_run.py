@@ -1,6 +1,5 @@
 """The loop of a compression run, and its state on disk."""
 
-import copy
 import json
 import shutil
 import time
@@ -16,6 +15,7 @@ from transformers.utils import logging
 from ..compression.activation_sparsity import activation_sparsity, replace_activation
 from ..compression.block_drop import drop_blocks
 from ..compression.block_table import kept_blocks, model_blocks
+from ..compression.channel_pruning import check_widths, prune_channels
 from ..evaluation.opening import evaluation_identity
 from ..evaluation.provenance import current_provenance
 from . import checkpointing
@@ -23,7 +23,7 @@ from .block_drop_choice import Choice, choose_blocks
 from .block_drop_costs import arithmetic, times_beside
 from .block_drop_errors import BlockDropError
 from .block_drop_measuring import ClipAnswers, Measured, WindowAnswers, answers_of
-from .block_drop_outcome import DROP, OUTCOME_NAME, RELU, START, CompressionOutcome, CompressionStep, write_json
+from .block_drop_outcome import DROP, OUTCOME_NAME, PRUNE, RELU, START, CompressionOutcome, CompressionStep, write_json
 from .block_drop_recovery import is_dynamic, recover
 from .block_drop_report import write_report
 from .data_order import mix_seed
@@ -34,6 +34,8 @@ logger = logging.get_logger(__name__)
 
 MODEL_FOLDER, PROGRESS_NAME = "model", "progress.json"
 _UNFINISHED = "not finished"
+# kinds of steps that change all blocks after the last drop, and what they do
+_ENDINGS = {PRUNE: "the MLPs were pruned", RELU: "ReLU took the place of GELU"}
 
 
 class BlockDropRun:
@@ -60,6 +62,8 @@ class BlockDropRun:
         self.first_blocks = tuple(block.original_index for block in blocks)
         self.depth = len(blocks)
         self.wanted = settings.num_to_drop(self.depth)
+        if settings.mlp_width is not None:
+            check_widths(self.uncompressed, settings.mlp_width, part=settings.part)
         self.steps, self._answers, self._example = [], {}, None
 
     def start(self, resume, overwrite) -> CompressionOutcome:
@@ -78,8 +82,10 @@ class BlockDropRun:
         while why is None:
             self._keep(self._next_step())
             final, why = self._stop()
+        if self.settings.mlp_width is not None:
+            final, why = self._ended_with(PRUNE, final, why)
         if self.settings.relu:
-            final, why = self._with_relu(final, why)
+            final, why = self._ended_with(RELU, final, why)
         return self._finish(final, why)
 
     # ---- rules ------------------------------------------------------------------------------------------------------
@@ -103,19 +109,18 @@ class BlockDropRun:
         return drops[-1].step, None
 
     def _drops(self):
-        """The steps without those that replaced the activation."""
-        return [step for step in self.steps if step.kind != RELU]
+        """The steps without those that end a run."""
+        return [step for step in self.steps if step.kind not in _ENDINGS]
 
-    def _with_relu(self, final, why):
-        """The same for a run that ends with ReLU in the place of GELU."""
-        kept = self.steps[final].kept
-        found = [step for step in self.steps if step.kind == RELU and step.kept == kept]
+    def _ended_with(self, kind, final, why):
+        """The same for a run that ends with a change of all blocks."""
+        found = [step for step in self.steps if step.kind == kind and step.previous == final]
         if not found:
-            self._keep(self._relu_step(final))
+            self._keep(self._ending_step(kind, final))
         step = (found or self.steps)[-1]
         if self._is_within(step):
-            return step.step, f"{why}; then ReLU took the place of GELU"
-        return final, f"{why}; with ReLU in the place of GELU more than the margin was lost"
+            return step.step, f"{why}; then {_ENDINGS[kind]}"
+        return final, f"{why}; when {_ENDINGS[kind]}, more than the margin was lost"
 
     def _on_target(self, step):
         for limit, value, unit in (
@@ -164,13 +169,17 @@ class BlockDropRun:
         drop_blocks(student, [running[block] for block in dropped], self.settings.part)
         return self._recovered(number, previous.step, student, DROP, dropped, progress)
 
-    def _relu_step(self, final) -> CompressionStep:
+    def _ending_step(self, kind, final) -> CompressionStep:
         number = len(self.steps)
         student = self._open(final)
         progress = self._progress_of(number) or {"seconds": {}}
-        replaced = replace_activation(copy.deepcopy(student), "relu", self.settings.part)
+        if kind == PRUNE:
+            narrower = prune_channels(student, part=self.settings.part, intermediate_size=self.settings.mlp_width)
+            return self._recovered(number, final, narrower, PRUNE, (), progress)
         sparsity = {"before": self._sparsity(student)}
-        step = self._recovered(number, final, replaced, RELU, (), progress)
+        step = self._recovered(
+            number, final, replace_activation(student, "relu", self.settings.part), RELU, (), progress
+        )
         sparsity["after"] = self._sparsity(self._open(number))
         return replace(step, activation_sparsity=sparsity)
 
@@ -202,6 +211,7 @@ class BlockDropRun:
             scores={int(block): value for block, value in progress.get("scores", {}).items()},
             full_score=progress.get("full_score"),
             seconds=seconds,
+            previous=previous,
             model=f"step-{number}/{MODEL_FOLDER}",
             **trained,
             **costs,

@@ -49,7 +49,9 @@ class BlockDropSettings:
         preset: `paper`, or `released`: what differs in the authors' code (kind of boundary loss, temperature, teacher).
         teacher: `static`: the uncompressed model; `dynamic`: the model before this drop; None: the preset's.
         temperature: of classification alignment; None: the preset's.
-        relu: after the last drop, put ReLU in the place of GELU and recover once more.
+        mlp_width: after the last drop, prune the MLPs to so many channels (`prune_channels`, VideoMAE) and recover once more; with `drop=0`
+            channels go instead of blocks.
+        relu: after that, put ReLU in the place of GELU and recover once more.
         part: of a detector: blocks of its `backbone`, or of the `detector` itself; None: the backbone where there is one.
         timing_rounds: rounds in which the models take turns to be timed; 0 measures no time.
     """
@@ -72,6 +74,7 @@ class BlockDropSettings:
     preset: str = "paper"
     teacher: str | None = None
     temperature: float | None = None
+    mlp_width: int | None = None
     relu: bool = False
     part: str | None = None
     timing_rounds: int = 6
@@ -87,7 +90,7 @@ class BlockDropSettings:
                 raise BlockDropError(f"{name} must be a number above 0, got {value!r}.")
         if self.margin is not None and not (_is_number(self.margin) and 0 <= self.margin < 1):
             raise BlockDropError(f"margin is a fraction from 0 to below 1 (0.01: one point), got {self.margin!r}.")
-        for name, least in (("drop", 0), ("score_videos", 1), ("rank", 1), ("timing_rounds", 0)):
+        for name, least in (("drop", 0), ("score_videos", 1), ("rank", 1), ("mlp_width", 1), ("timing_rounds", 0)):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and not isinstance(value, bool) and value >= least):
                 raise BlockDropError(f"{name} must be a whole number, at least {least}, got {value!r}.")
@@ -95,8 +98,8 @@ class BlockDropSettings:
         self._check_alignment()
         if self.target_ms is not None and not self.timing_rounds:
             raise BlockDropError("target_ms needs measured times: set timing_rounds above 0.")
-        if self.relu and not self.recovery:
-            raise BlockDropError("relu changes every block, which needs recovery: leave recovery on.")
+        if (self.relu or self.mlp_width) and not self.recovery:
+            raise BlockDropError("relu and mlp_width change every block, which needs recovery: leave recovery on.")
 
     def _check_blocks(self):
         if self.blocks is None:
