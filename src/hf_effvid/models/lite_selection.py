@@ -13,6 +13,7 @@ from huggingface_hub.dataclasses import strict, validated_field
 from transformers import initialization as init
 from transformers.utils import ModelOutput, logging
 
+from .opening_classes import OpeningClassesMixin
 from .token_budget import BudgetPolicy
 from .token_selection import (
     SCORERS,
@@ -177,7 +178,7 @@ class TokenSelectionClassifierOutput(ModelOutput):
 # --- model ---
 
 
-class TokenSelectionMixin:
+class TokenSelectionMixin(OpeningClassesMixin):
     """The choosing part of a Lite model. Comes before the stock class among the bases; `__init__` calls `_add_selector`.
 
     A host defines `_clip_patches(pixel_values) -> ClipPatches`. Its `forward` asks `_selection_plan` what to keep, computes the
@@ -186,8 +187,6 @@ class TokenSelectionMixin:
 
     # the loss is a mean over the batch; Trainer must not take it for a sum over items
     accepts_loss_kwargs = False
-    # what opens a checkpoint, whichever of these classes saved it
-    auto_classes: dict[str, str] = {}
 
     def _add_selector(self, config):
         """Adds `self.selector`. Its weights are frozen: no loss on logits reaches them; training the selector thaws them."""
@@ -214,9 +213,6 @@ class TokenSelectionMixin:
 
         The original format of some hosts renames keys by `model_type`, which the stock class could not undo for a Lite checkpoint.
         """
-        if self._auto_class is not None:
-            module = type(self).__module__.rsplit(".", 1)[-1]
-            self.config.auto_map = {auto: f"{module}.{name}" for auto, name in self.auto_classes.items()}
         super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
 
     def _classified(self, outputs, logits, labels):

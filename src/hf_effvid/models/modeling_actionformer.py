@@ -39,6 +39,7 @@ from .actionformer_layers import (
 )
 from .clip_backbone import ClipBackbone, TemporalAdapter
 from .configuration_actionformer import ActionFormerConfig
+from .opening_classes import OpeningClassesMixin
 from .pipeline_temporal_action_detection import CUSTOM_PIPELINES
 from .temporal_losses import SEGMENT_LOSSES, RunningCount, sigmoid_focal_loss, smooth_labels
 from .temporal_points import PointTargets, assign_targets, make_points
@@ -234,7 +235,7 @@ class ActionFormerHead(nn.Module):
         return self.output(hidden_states, mask)
 
 
-class ActionFormerPreTrainedModel(PreTrainedModel):
+class ActionFormerPreTrainedModel(OpeningClassesMixin, PreTrainedModel):
     """Weight initialisation and what transformers needs to know about the architecture."""
 
     config: ActionFormerConfig
@@ -272,8 +273,6 @@ class ActionFormerPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory, *args, **kwargs):
         """Saves as transformers does, and names the class that can open the folder, whichever one saved it, and its pipeline."""
         if self._auto_class is not None:
-            module = __name__.rsplit(".", 1)[-1]
-            self.config.auto_map = {auto: f"{module}.{name}" for auto, name in self.auto_classes.items()}
             # anew, since `pipeline()` puts classes in the place of their names
             self.config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
         super().save_pretrained(save_directory, *args, **kwargs)

@@ -31,6 +31,7 @@ from .channel_counts import round_to_eight
 from .checkpointed_block import CheckpointedBlock
 from .clip_checks import check_clips
 from .configuration_movinet import MoViNetConfig
+from .opening_classes import OpeningClassesMixin
 
 
 @dataclass
@@ -234,7 +235,7 @@ class MoViNetBlock(CheckpointedBlock):
         return self.shortcut(hidden_states) + self.alpha * branch
 
 
-class MoViNetPreTrainedModel(PreTrainedModel):
+class MoViNetPreTrainedModel(OpeningClassesMixin, PreTrainedModel):
     """Weight initialisation and what transformers needs to know about the architecture."""
 
     config: MoViNetConfig
@@ -246,20 +247,12 @@ class MoViNetPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["MoViNetBlock"]
     # the loss is a mean over the batch; Trainer must not take it for a sum over items
     accepts_loss_kwargs = False
-    # what opens a checkpoint, whichever of these classes saved it
     auto_classes = {"AutoModel": "MoViNetModel", "AutoModelForVideoClassification": "MoViNetForVideoClassification"}
 
     def __init__(self, config, *args, **kwargs):
         # again: keyword arguments of from_pretrained reach the configuration after its own check
         config.validate_architecture()
         super().__init__(config, *args, **kwargs)
-
-    def save_pretrained(self, save_directory, *args, **kwargs):
-        """Saves as transformers does, and names every class that can open the folder, not only the one that saved it."""
-        if self._auto_class is not None:
-            module = __name__.rsplit(".", 1)[-1]
-            self.config.auto_map = {auto: f"{module}.{name}" for auto, name in self.auto_classes.items()}
-        super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module):

@@ -21,6 +21,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .clip_checks import check_clips
 from .configuration_tsm import TSMConfig
+from .opening_classes import OpeningClassesMixin
 from .temporal_shift import FramePass, RunningPass, clip_borders
 from .tsm_placement import insert_shifts, shifted_convolutions
 
@@ -84,7 +85,7 @@ def make_frame_network(config):
     return network
 
 
-class TSMPreTrainedModel(PreTrainedModel):
+class TSMPreTrainedModel(OpeningClassesMixin, PreTrainedModel):
     """Weight initialisation and what transformers needs to know about the architecture."""
 
     config: TSMConfig
@@ -96,15 +97,7 @@ class TSMPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["ShiftedBlock"]
     # the loss is a mean over the batch; Trainer must not take it for a sum over items
     accepts_loss_kwargs = False
-    # what opens a checkpoint, whichever of these classes saved it
     auto_classes = {"AutoModel": "TSMModel", "AutoModelForVideoClassification": "TSMForVideoClassification"}
-
-    def save_pretrained(self, save_directory, *args, **kwargs):
-        """Saves as transformers does, and names every class that can open the folder, not only the one that saved it."""
-        if self._auto_class is not None:
-            module = __name__.rsplit(".", 1)[-1]
-            self.config.auto_map = {auto: f"{module}.{name}" for auto, name in self.auto_classes.items()}
-        super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module):

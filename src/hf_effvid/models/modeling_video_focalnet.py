@@ -32,6 +32,7 @@ from .configuration_video_focalnet import VideoFocalNetConfig
 from .focal_designs import fuse_modulators, joint_modulator, spatial_modulator, temporal_modulator
 from .focal_ops import FocalModulation, focal_feed_forward, focal_modulation, focal_projection
 from .layers import FrameDropPath
+from .opening_classes import OpeningClassesMixin
 
 
 @dataclass
@@ -358,7 +359,7 @@ class VideoFocalNetEncoder(nn.Module):
         return all_hidden_states, all_grids, all_shown
 
 
-class VideoFocalNetPreTrainedModel(PreTrainedModel):
+class VideoFocalNetPreTrainedModel(OpeningClassesMixin, PreTrainedModel):
     """Weight initialisation and what transformers needs to know about the architecture."""
 
     config: VideoFocalNetConfig
@@ -370,7 +371,6 @@ class VideoFocalNetPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["VideoFocalNetLayer"]
     # the loss is a mean over the batch; Trainer must not take it for a sum over items
     accepts_loss_kwargs = False
-    # what opens a checkpoint, whichever of these classes saved it
     auto_classes = {
         "AutoModel": "VideoFocalNetModel",
         "AutoModelForVideoClassification": "VideoFocalNetForVideoClassification",
@@ -381,13 +381,6 @@ class VideoFocalNetPreTrainedModel(PreTrainedModel):
         # again: keyword arguments of from_pretrained reach the configuration after its own check
         config.validate_architecture()
         super().__init__(config, *args, **kwargs)
-
-    def save_pretrained(self, save_directory, *args, **kwargs):
-        """Saves as transformers does, and names every class that can open the folder, not only the one that saved it."""
-        if self._auto_class is not None:
-            module = __name__.rsplit(".", 1)[-1]
-            self.config.auto_map = {auto: f"{module}.{name}" for auto, name in self.auto_classes.items()}
-        super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module):
