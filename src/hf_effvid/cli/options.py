@@ -70,8 +70,8 @@ Format = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="Layout of official annotations: kinetics, ssv2, diving48, activitynet, activitynet-segments, hmdb51, ucf101 "
-        "(hmdb51-2: its second split); default: recognised.",
+        help="Layout of official annotations: kinetics, ssv2, diving48, activitynet, activitynet-segments, epic100-verb, "
+        "epic100-noun, epic100-action, hmdb51, ucf101 (hmdb51-2: its second split); default: recognised.",
     ),
 ]
 Labels = Annotated[

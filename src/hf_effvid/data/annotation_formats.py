@@ -9,6 +9,8 @@ from pathlib import Path
 from .activitynet_annotations import is_activitynet_file, read_activitynet
 from .annotations import AnnotationError, ClipRow, sniff
 from .diving48_annotations import read_diving48
+from .epic_annotations import TASKS as EPIC_TASKS
+from .epic_annotations import is_epic_file, read_epic_clips
 from .kinetics_annotations import is_kinetics_file, read_kinetics
 from .split_list_annotations import is_hmdb51, is_ucf101, read_hmdb51, read_ucf101
 from .ssv2_annotations import read_ssv2
@@ -48,6 +50,13 @@ def _is_diving48_file(path: Path) -> bool:
     return sniff(path, '"vid_name"', '"label"')
 
 
+def _which_of_epic(path: Path, videos: VideoIndex, number: int, outside: bool):
+    choices = ", ".join(f"epic100-{task}" for task in EPIC_TASKS)
+    raise AnnotationError(
+        str(path), "EPIC-Kitchens, whose clips have three labels", f"Say `format`: one of {choices}."
+    )
+
+
 FORMATS = {
     "kinetics": AnnotationFormat(
         lambda path, videos, number, outside: (read_kinetics(path, videos), None), partial(_any_file, is_kinetics_file)
@@ -64,6 +73,16 @@ FORMATS = {
     ),
     "activitynet-segments": AnnotationFormat(
         lambda path, videos, number, outside: (read_activitynet(path, videos, segments=True), None), None
+    ),
+    "epic100": AnnotationFormat(_which_of_epic, partial(_any_file, is_epic_file)),
+    "epic100-verb": AnnotationFormat(
+        lambda path, videos, number, outside: read_epic_clips(path, videos, "verb"), None
+    ),
+    "epic100-noun": AnnotationFormat(
+        lambda path, videos, number, outside: read_epic_clips(path, videos, "noun"), None
+    ),
+    "epic100-action": AnnotationFormat(
+        lambda path, videos, number, outside: read_epic_clips(path, videos, "action"), None
     ),
     "hmdb51": AnnotationFormat(
         lambda path, videos, number, outside: (read_hmdb51(path, videos, number, outside), None), is_hmdb51, 3

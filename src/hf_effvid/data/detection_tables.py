@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .annotations import AnnotationError, canonical_split, check_label, open_list, split_in_name
+from .epic_annotations import epic_segments
 
 
 logger = logging.getLogger(__name__)
@@ -15,7 +16,6 @@ logger = logging.getLogger(__name__)
 _THUMOS_FILE = re.compile(r"(?P<label>.+?)(?:_(?P<split>val|test))?\.txt")
 _THUMOS_LINE = re.compile(r"(?P<video>\S+)\s+(?P<start>\d+(?:\.\d+)?)\s+(?P<end>\d+(?:\.\d+)?)")
 _AMBIGUOUS = "ambiguous"  # THUMOS14's list of segments in which a judge could see anything
-_EPIC_COLUMNS = ("video_id", "start_timestamp", "stop_timestamp", "verb_class", "noun_class")
 
 THUMOS_COLUMNS = ("video", "type", "start", "end")
 
@@ -94,38 +94,6 @@ def read_epic(source: Path, task: str) -> Iterator[Row]:
     Raises:
         AnnotationError: naming the file, the line and what to do.
     """
-    files = sorted(source.glob("*.csv")) if source.is_dir() else [source]
-    used = 0
-    for file in files:
-        split = split_in_name(file.stem)
-        with open_list(file) as handle:
-            reader = csv.DictReader(handle)
-            missing = [name for name in _EPIC_COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                if source.is_dir():  # lists of classes lie beside the annotations
-                    continue
-                raise AnnotationError(
-                    str(file), f"no columns {', '.join(missing)}", "Expected those of EPIC-Kitchens."
-                )
-            used += 1
-            for row in reader:
-                at = f"{file}, line {reader.line_num}"
-                label = (row[f"{task}_class"] or "").strip()
-                if not label.isdigit():
-                    raise AnnotationError(at, f"the {task} class {label[:40]!r}", "Expected its number.")
-                start, end = (_clock(row[name], at) for name in ("start_timestamp", "stop_timestamp"))
-                yield at, (row["video_id"] or "").strip(), split or "train", str(int(label)), start, end
-    if not used:
-        raise AnnotationError(str(source), "no CSV file of EPIC-Kitchens", "Name the file, or its folder.")
-
-
-def _clock(text: str | None, at: str) -> float:
-    """Seconds of "HH:MM:SS.ss"."""
-    parts = (text or "").strip().split(":")
-    try:
-        seconds = math.fsum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
-        if len(parts) > 3 or any(float(part) < 0 for part in parts) or not math.isfinite(seconds):
-            raise ValueError
-    except ValueError:
-        raise AnnotationError(at, f"the time {str(text)[:40]!r}", "Expected HH:MM:SS.ss.") from None
-    return seconds
+    for segment in epic_segments(source):
+        video, label = (segment.columns["video_id"] or "").strip(), str(segment.class_number(task))
+        yield segment.at, video, segment.split, label, segment.start, segment.end

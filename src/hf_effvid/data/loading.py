@@ -68,8 +68,8 @@ def load_video_dataset(
         root: the folder that the paths of a list are relative to, or that holds the videos of official annotations;
             default: the folder of the list.
         format: the layout of official annotation files: "kinetics", "ssv2", "diving48", "activitynet" (one class per
-            video), "activitynet-segments" (a row per segment), "hmdb51", "ucf101" ("hmdb51-2" is the second of its three
-            splits). Default: recognised where there is no doubt.
+            video), "activitynet-segments" (a row per segment), "epic100-verb", "epic100-noun", "epic100-action" (a row per
+            segment), "hmdb51", "ucf101" ("hmdb51-2" is the second of its three splits). Default: recognised where there is no doubt.
         class_names: the classes in the order of their numbers, or a file with them (CSV "id,name" or JSON). Default: the order
             that official annotations give; otherwise all labels of the data set, sorted (numbers by value).
         multi_label: whether a video has several labels. Default: it has when labels are lists. With True, text
