@@ -347,6 +347,50 @@ class TestStructureDiscrepancy:
         torch.testing.assert_close(half["residual_rms"], terms["residual_rms"], rtol=0, atol=0)
         torch.testing.assert_close(half["residual_loss"], terms["residual_loss"], rtol=0.03, atol=1e-3)
 
+    def test_the_vit_alone_as_a_target(self):
+        vit, cnn, student, labels = teachers_and_student()
+        torch.manual_seed(0)
+        module = StructureDiscrepancy(16, 16, num_labels=2, residual="vit")
+        assert module.target.cnn_projection is None and module.target.cnn_head is None
+        terms = module(student, vit, labels=labels)
+        (target, absent) = module.target.project(vit, None, (2, 2, 2))
+        assert absent is None
+        torch.testing.assert_close(terms["residual_rms"], target.square().mean().sqrt().detach())
+        torch.testing.assert_close(terms["residual_loss"], F.mse_loss(module.branch(student), target.detach()))
+        torch.testing.assert_close(
+            terms["auxiliary_loss"], F.cross_entropy(module.target.vit_head(target.mean((2, 3, 4))), labels)
+        )
+
+    @pytest.mark.parametrize("residual", ["discrepancy", "none"])
+    def test_the_cnns_map_itself_beside_the_residual_or_alone(self, residual):
+        vit, cnn, student, labels = teachers_and_student()
+        student.requires_grad_()
+        options = {"vit_channels": 16} if residual == "discrepancy" else {}
+        module = StructureDiscrepancy(
+            16, cnn_channels=12, num_labels=2, residual=residual, cnn_feature=True, **options
+        )
+        terms = module(student, vit, cnn, labels)
+        wanted = module.target.project(vit, cnn, (2, 2, 2))[1].detach()
+        torch.testing.assert_close(terms["cnn_feature_loss"], F.mse_loss(module.cnn_predictor(student), wanted))
+        assert ("residual_loss" in terms) == (residual == "discrepancy")
+        terms["cnn_feature_loss"].backward()
+        assert student.grad.abs().sum() > 0
+        assert all(parameter.grad is None for parameter in module.target.parameters())
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"residual": "cnn"}, "residual must be one of discrepancy, vit, none"),
+            ({"vit_channels": 4}, "need cnn_channels, got None"),
+            ({"residual": "vit", "cnn_channels": 4}, "need vit_channels, got None"),
+            ({"residual": "none", "cnn_feature": True}, "need cnn_channels, got None"),
+            ({"residual": "none", "num_labels": 2}, "needs the map of a teacher"),
+        ],
+    )
+    def test_maps_that_are_missing_are_named(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            StructureDiscrepancy(4, **options)
+
     def test_class_tokens_are_dropped(self):
         tokens = draw(2, 1 + 12, 5)
         maps = tokens_to_map(tokens, (3, 2, 2), num_prefix_tokens=1)

@@ -15,6 +15,7 @@ from .non_local import NonLocal3d
 
 
 PROJECTIONS = ("aux_ce", "orthogonal")
+RESIDUALS = ("discrepancy", "vit", "none")
 
 
 @in_full_precision
@@ -99,7 +100,7 @@ class ResidualTarget(nn.Module):
     """f_res of a ViT and a CNN teacher, with the projections that make both comparable.
 
     Args:
-        vit_channels, cnn_channels: of the teachers' maps.
+        vit_channels, cnn_channels: of the teachers' maps; None: that teacher's map is not projected, and its part of every result is None.
         channels: of the student's map.
         num_labels: N; needed by `"aux_ce"`.
         projection: `"aux_ce"`: phi_k learns to classify, by a linear head on its pooled output (`auxiliary_loss`). `"orthogonal"`: frozen,
@@ -107,7 +108,7 @@ class ResidualTarget(nn.Module):
         seed: see `projection`.
 
     Raises:
-        ValueError: an unknown projection, or no `num_labels` where they are needed.
+        ValueError: an unknown projection, no map at all, or no `num_labels` where they are needed.
     """
 
     def __init__(self, vit_channels, cnn_channels, channels, num_labels=None, projection="aux_ce", seed=0):
@@ -116,27 +117,31 @@ class ResidualTarget(nn.Module):
             raise ValueError(f"projection must be one of {', '.join(PROJECTIONS)}, got {projection!r}.")
         if projection == "aux_ce" and not num_labels:
             raise ValueError("projection='aux_ce' trains by classifying: pass num_labels, or projection='orthogonal'.")
+        if vit_channels is None and cnn_channels is None:
+            raise ValueError("A target needs the map of a teacher: pass vit_channels, cnn_channels or both.")
         frozen = projection == "orthogonal"
         self.projection = projection
-        self.vit_projection = TeacherProjection(vit_channels, channels, 2 * seed if frozen else None)
-        self.cnn_projection = TeacherProjection(cnn_channels, channels, 2 * seed + 1 if frozen else None)
-        self.vit_head = None if frozen else nn.Linear(channels, num_labels)
-        self.cnn_head = None if frozen else nn.Linear(channels, num_labels)
+        for role, width, own_seed in (("vit", vit_channels, 2 * seed), ("cnn", cnn_channels, 2 * seed + 1)):
+            there = width is not None
+            phi = TeacherProjection(width, channels, own_seed if frozen else None) if there else None
+            setattr(self, f"{role}_projection", phi)
+        for role, width in (("vit", vit_channels), ("cnn", cnn_channels)):
+            has_head = width is not None and not frozen
+            setattr(self, f"{role}_head", nn.Linear(channels, num_labels) if has_head else None)
 
     def project(self, vit_features, cnn_features, grid):
         """phi_ViT(A f_ViT) and phi_CNN(A f_CNN), both (B, C, *grid), in single precision; gradients reach the projections alone."""
-        with torch.autocast(vit_features.device.type, enabled=False):
-            return (
-                self.vit_projection(align_teacher_map(vit_features, grid)),
-                self.cnn_projection(align_teacher_map(cnn_features, grid)),
-            )
+        pairs = ((self.vit_projection, vit_features), (self.cnn_projection, cnn_features))
+        present = next(features for phi, features in pairs if phi is not None)
+        with torch.autocast(present.device.type, enabled=False):
+            return tuple(None if phi is None else phi(align_teacher_map(features, grid)) for phi, features in pairs)
 
     def auxiliary_loss(self, projected, labels=None, teacher_logits=None, temperature=1.0):
-        """What trains phi: the mean over both teachers of cross-entropy with labels, or KL to that teacher's own logits without them.
+        """What trains phi: the mean over the teachers of cross-entropy with labels, or KL to that teacher's own logits without them.
 
         Args:
             projected: both maps of `project`.
-            labels: (B,), class numbers; None: `teacher_logits` say what to learn.
+            labels: (B,), class numbers, or (B, N) shares of classes; None: `teacher_logits` say what to learn.
             teacher_logits: logits (B, N) of the ViT and of the CNN.
             temperature: of the KL.
 
@@ -147,14 +152,19 @@ class ResidualTarget(nn.Module):
             ValueError: neither labels nor logits.
         """
         if self.projection == "orthogonal":
-            return projected[0].new_zeros(())
+            return next(maps for maps in projected if maps is not None).new_zeros(())
         if labels is None and teacher_logits is None:
             raise ValueError("Projections learn from labels or from teacher_logits=(vit, cnn): pass one of them.")
         heads = (self.vit_head, self.cnn_head)
-        logits = [lifted(head(maps.mean(dim=(2, 3, 4)))) for head, maps in zip(heads, projected, strict=True)]
-        if labels is not None:
-            return sum(F.cross_entropy(own, labels) for own in logits) / 2
-        return sum(kd_loss(own, other, temperature) for own, other in zip(logits, teacher_logits, strict=True)) / 2
+        wanted = (labels, labels) if labels is not None else teacher_logits
+        losses = []
+        for head, maps, targets in zip(heads, projected, wanted, strict=True):
+            if maps is None:
+                continue
+            logits = lifted(head(maps.mean(dim=(2, 3, 4))))
+            by_label = labels is not None
+            losses.append(F.cross_entropy(logits, targets) if by_label else kd_loss(logits, targets, temperature))
+        return sum(losses) / len(losses)
 
 
 class StructureDiscrepancy(nn.Module):
@@ -162,27 +172,42 @@ class StructureDiscrepancy(nn.Module):
 
     Args:
         channels: of the student's map.
-        vit_channels, cnn_channels: of the teachers' maps.
+        vit_channels, cnn_channels: of the teachers' maps; None: that teacher is not looked at.
         num_labels, projection, seed: see `ResidualTarget`.
         sub_sample, kind: see `NonLocal3d`.
+        residual: what the branch predicts: `"discrepancy"`, `"vit"`, the projected map of the ViT itself (an ablation), or `"none"`.
+        cnn_feature: also predict phi_CNN(A f_CNN), by a 1 x 1 x 1 convolution of the student's map.
+
+    Raises:
+        ValueError: an unknown `residual`, or a teacher's map that is needed and not there.
     """
 
     def __init__(
         self,
         channels,
-        vit_channels,
-        cnn_channels,
+        vit_channels=None,
+        cnn_channels=None,
         num_labels=None,
         projection="aux_ce",
         seed=0,
         sub_sample=False,
         kind="embedded_gaussian",
+        residual="discrepancy",
+        cnn_feature=False,
     ):
         super().__init__()
-        self.branch = StructureDiscrepancyBranch(channels, sub_sample, kind)
+        if residual not in RESIDUALS:
+            raise ValueError(f"residual must be one of {', '.join(RESIDUALS)}, got {residual!r}.")
+        needed = {"vit": residual != "none", "cnn": residual == "discrepancy" or cnn_feature}
+        for role, width in (("vit", vit_channels), ("cnn", cnn_channels)):
+            if needed[role] and width is None:
+                raise ValueError(f"residual={residual!r}, cnn_feature={cnn_feature} need {role}_channels, got None.")
+        self.residual = residual
+        self.branch = None if residual == "none" else StructureDiscrepancyBranch(channels, sub_sample, kind)
         self.target = ResidualTarget(vit_channels, cnn_channels, channels, num_labels, projection, seed)
+        self.cnn_predictor = nn.Conv3d(channels, channels, 1) if cnn_feature else None
 
-    def forward(self, student_features, vit_features, cnn_features, labels=None, teacher_logits=None):
+    def forward(self, student_features, vit_features=None, cnn_features=None, labels=None, teacher_logits=None):
         """Losses, and what tells whether they mean something.
 
         Args:
@@ -192,15 +217,18 @@ class StructureDiscrepancy(nn.Module):
             labels, teacher_logits: see `ResidualTarget.auxiliary_loss`.
 
         Returns:
-            dict of scalars: `residual_loss`, `auxiliary_loss`, and without gradient `residual_rms` (a collapsing target shows here) and
-            `residual_explained`, 1 - residual_loss / Var(f_res) over all elements.
+            dict of scalars: `auxiliary_loss`; with a residual `residual_loss`, and without gradient `residual_rms` (a collapsing target shows
+            here) and `residual_explained`, 1 - residual_loss / Var(f_res) over all elements; with `cnn_feature` `cnn_feature_loss`.
         """
         projected = self.target.project(vit_features, cnn_features, student_features.shape[2:])
-        residual = (projected[0] - projected[1]).detach()
-        loss = residual_loss(self.branch(student_features), residual)
-        return {
-            "residual_loss": loss,
-            "auxiliary_loss": self.target.auxiliary_loss(projected, labels, teacher_logits),
-            "residual_rms": residual.square().mean().sqrt(),
-            "residual_explained": 1 - loss.detach() / residual.var(correction=0).clamp(min=1e-12),
-        }
+        results = {"auxiliary_loss": self.target.auxiliary_loss(projected, labels, teacher_logits)}
+        if self.branch is not None:
+            residual = projected[0] if self.residual == "vit" else projected[0] - projected[1]
+            residual = residual.detach()
+            loss = residual_loss(self.branch(student_features), residual)
+            results["residual_loss"] = loss
+            results["residual_rms"] = residual.square().mean().sqrt()
+            results["residual_explained"] = 1 - loss.detach() / residual.var(correction=0).clamp(min=1e-12)
+        if self.cnn_predictor is not None:
+            results["cnn_feature_loss"] = residual_loss(self.cnn_predictor(student_features), projected[1])
+        return results

@@ -2,13 +2,12 @@
 
 from dataclasses import asdict, dataclass, replace
 
-from ..compression.structure_discrepancy import PROJECTIONS
+from ..compression.structure_discrepancy import PROJECTIONS, RESIDUALS
 from ..compression.teacher_weighting import MODES
 
 
 ROLES = ("vit", "cnn")
 KD_LOSSES = ("kd", "dkd", "dist", "ofa")
-RESIDUALS = ("discrepancy", "vit", "none")
 FEATURE_LOSSES = ("none", "mse", "fitnet", "attention")
 # The papers of DIST and OFA-KD use no temperature.
 _TEMPERATURES = {"kd": 4.0, "dkd": 4.0, "dist": 1.0, "ofa": 1.0}
