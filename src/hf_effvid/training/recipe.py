@@ -20,6 +20,9 @@ selection:                   # arguments of train_token_selector; for `effvid se
   keep_ratio: 0.5
 compression:                 # fields of BlockDropSettings; for `effvid compress` alone
   drop: 3
+distillation:                # fields of DistillationSettings, and teacher_vit, teacher_cnn, views, view_seed; for `effvid distill` alone
+  teacher_cnn: path/or/hub-id
+  weighting: uniform
 training:                    # fields of EffVidTrainingArguments
   num_train_epochs: 10
 
@@ -55,6 +58,7 @@ from ..models.video_processing_actionformer import ActionFormerProcessor
 from ..models.video_processing_effvid import EffVidVideoProcessor
 from .arguments import EffVidTrainingArguments
 from .block_drop_settings import BlockDropSettings
+from .distillation_settings import DistillationSettings
 
 
 _KINDS = {
@@ -72,6 +76,7 @@ _KINDS = {
     "validation_share": (float, int),
     "selection": (dict,),
     "compression": (dict,),
+    "distillation": (dict,),
     "training": (dict,),
 }
 _WORDS = {str: "a word", dict: "`key: value` lines", float: "a number", int: "a whole number"}
@@ -89,6 +94,7 @@ _SELECTION_OPTIONS = (
     "hidden_sizes",
     "variants",
 )
+_DISTILLATION_OPTIONS = {"teacher_vit": (str,), "teacher_cnn": (str,), "views": (int,), "view_seed": (int,)}
 
 
 class RecipeFileError(ValueError):
@@ -107,6 +113,7 @@ class TrainRecipe:
     validation_share: float = 0.2
     selection: dict = field(default_factory=dict)
     compression: dict = field(default_factory=dict)
+    distillation: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
     choose: dict = field(default_factory=dict)
     task: str = "classification"
@@ -154,6 +161,14 @@ class TrainRecipe:
         """The stored features of a folder; one that was written by `effvid cache --features` says itself what they are."""
         known = (Path(folder) / "index.json").is_file()
         return FeatureStore.open(folder, **({} if known else self.features))
+
+    def distillation_options(self) -> dict:
+        """`teacher_vit`, `teacher_cnn`, `views` and `view_seed`, those that the recipe names."""
+        return {name: self.distillation[name] for name in _DISTILLATION_OPTIONS if name in self.distillation}
+
+    def distillation_fields(self) -> dict:
+        """The fields of `DistillationSettings` in the `distillation` section."""
+        return {name: value for name, value in self.distillation.items() if name not in _DISTILLATION_OPTIONS}
 
     def build_processor(self) -> EffVidVideoProcessor | None:
         """The processor of the `processor` section, or None when there is no such section."""
@@ -208,6 +223,11 @@ def load_recipe(path=None, overrides=()) -> TrainRecipe:
     _refuse_unknown("selection", recipe.selection, _SELECTION_OPTIONS)
     recipe.compression = recipe.compression or {}
     _refuse_unknown("compression", recipe.compression, [f.name for f in fields(BlockDropSettings)])
+    recipe.distillation = {name: _as_number(value) for name, value in (recipe.distillation or {}).items()}
+    known = [*_DISTILLATION_OPTIONS, *(f.name for f in fields(DistillationSettings))]
+    _refuse_unknown("distillation", recipe.distillation, known)
+    for name, value in recipe.distillation_options().items():
+        _refuse_wrong_kind(f"distillation.{name}", value, _DISTILLATION_OPTIONS[name])
     recipe.training = {name: _as_meant(name, value) for name, value in (recipe.training or {}).items()}
     _refuse_unknown("training", recipe.training, [f.name for f in fields(EffVidTrainingArguments)])
     return recipe
@@ -302,10 +322,13 @@ def _fields_of_config(model_type: str) -> list[str]:
 def _refuse_wrong_kinds(recipe: TrainRecipe) -> None:
     """A list where fields belong would otherwise fail much later, far from the file."""
     for section, kinds in _KINDS.items():
-        value = getattr(recipe, section)
-        if value is not None and not isinstance(value, kinds):
-            expected = " or ".join(_WORDS[kind] for kind in kinds)
-            raise RecipeFileError(f"{section}: expected {expected}, found {value!r}.")
+        _refuse_wrong_kind(section, getattr(recipe, section), kinds)
+
+
+def _refuse_wrong_kind(name: str, value, kinds: tuple) -> None:
+    if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+        expected = " or ".join(_WORDS[kind] for kind in kinds)
+        raise RecipeFileError(f"{name}: expected {expected}, found {value!r}.")
 
 
 def _refuse_unknown(section: str, given, known) -> None:
