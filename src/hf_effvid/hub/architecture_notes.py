@@ -1,12 +1,13 @@
 """What a card says about an architecture: how it compares with the network of the paper, and whose weights may be in it.
 
 Keyed by `model_type`; a model without an entry gets no such section. The numbers are those of `docs/video_focalnet.md`, tested
-against the models themselves.
+against the models themselves; what is said of the small CNNs (`docs/students.md`) is tested against them too.
 """
 
 from collections.abc import Callable
 
 from ..models.configuration_video_focalnet import PRESETS
+from .escaping import escape_code
 
 
 # size -> parameters with 400 classes, GMACs of one view of 8 x 224 x 224 as counted, GFLOPs as printed in the paper
@@ -18,15 +19,18 @@ VIDEO_FOCALNET_SIZES = {
 _AUTHORS = "github.com/TalalWasim/Video-FocalNets"
 
 
-def architecture_notes(config, *, converted: bool = False) -> list[str]:
+def architecture_notes(config, *, converted: bool = False, processor=None) -> list[str]:
     """Sentences for the card of a model with this configuration; none for an architecture that needs none.
 
     Args:
         config: configuration of the model.
         converted: whether the weights were converted from a file of the paper's authors, or are quoted to be theirs.
+        processor: the checkpoint's; of small CNNs the notes say how it normalises, which differs from family to family.
     """
     write = _WRITERS.get(str(config.model_type))
-    return write(config, converted) if write else []
+    if write is None:
+        return []
+    return [*write(config, converted), *(_pixels(processor) if write is not _video_focalnet else [])]
 
 
 def _video_focalnet(config, converted: bool) -> list[str]:
@@ -71,4 +75,71 @@ def _size(config) -> list[str]:
     return []
 
 
-_WRITERS: dict[str, Callable] = {"video_focalnet": _video_focalnet}
+def _tsm(config, converted: bool) -> list[str]:
+    share = f"1/{config.shift_div}"
+    notes = [
+        f"{escape_code(config.architecture)} of timm, a network for images, applied to every frame; the logits of the frames are averaged. In front of "
+        f"its convolutions named by {'the configuration' if config.shift_modules else 'the rule of its family'}, {share} of the channels come from the "
+        + (
+            "frame before, so that nothing is seen before its time and a video may come frame by frame (`past_states`)."
+            if config.causal
+            else f"frame before and {share} from the frame after. The shift has no weights and costs no multiplication."
+        ),
+        "timm builds the network: `pip install timm` is needed to open it, also without the package.",
+        f"Trained on {config.num_frames} frames; it takes any number of them.",
+    ]
+    if converted:
+        notes.append(
+            "The authors' repository (github.com/mit-han-lab/temporal-shift-module) is under the MIT licence; the ImageNet weights that its networks "
+            "started from, and Kinetics, have terms of their own."
+        )
+    return notes
+
+
+def _x3d(config, converted: bool) -> list[str]:
+    return [
+        "A 3-D network of depthwise convolutions; time is never strided.",
+        _clips(config)
+        + " Of a larger clip or crop the head classifies every place where such a window fits, and averages the logits.",
+        *(
+            ["The weights are of pytorchvideo (github.com/facebookresearch/pytorchvideo): its terms hold for them."]
+            * converted
+        ),
+    ]
+
+
+def _movinet(config, converted: bool) -> list[str]:
+    form = (
+        "The stream form: nothing is seen before its time, and a video may come piece by piece. `model(piece, past_states=states, use_cache=True)` hands out "
+        "what it remembers, in memory that does not grow, and the logits after the last piece are those of the whole video."
+        if config.causal
+        else "The base form: every frame sees those after it, so a clip must be there as a whole. For a live video take a stream form, whose weights are others."
+    )
+    return [
+        form,
+        _clips(config) + " It takes other lengths and sizes.",
+        *(
+            [
+                "The published weights know the 600 classes of Kinetics-600 (github.com/tensorflow/models, ported in github.com/Atze00/MoViNet-pytorch, "
+                "which is under the MIT licence): the terms of both hold for them."
+            ]
+            * converted
+        ),
+    ]
+
+
+def _pixels(processor) -> list[str]:
+    mean, deviation = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
+    if mean is None or deviation is None:
+        return []
+    if getattr(processor, "do_normalize", True) is False or (not any(mean) and set(deviation) == {1.0}):
+        return ["It sees plain pixels, from 0 to 1, without mean or deviation."]
+    mean, deviation = (", ".join(f"{value:g}" for value in values) for values in (mean, deviation))
+    return [f"It sees pixels from 0 to 1, normalised with mean ({mean}) and deviation ({deviation})."]
+
+
+def _clips(config) -> str:
+    return f"Trained on clips of {config.num_frames} x {config.image_size} x {config.image_size}."
+
+
+_WRITERS: dict[str, Callable] = {"video_focalnet": _video_focalnet, "tsm": _tsm, "x3d": _x3d, "movinet": _movinet}

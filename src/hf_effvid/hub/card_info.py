@@ -31,6 +31,15 @@ BLOCK_DROP = """@inproceedings{chen2025blockdrop,
   year      = {2025}
 }"""
 
+DISTILLATION = """@misc{peng2025dualteacher,
+  title         = {Revisiting Cross-Architecture Distillation: Adaptive Dual-Teacher Transfer for Lightweight Video Models},
+  author        = {Peng, Ying and Ye, Hongsen and Huang, Changxin and Hu, Xiping and Chen, Jian and Zeng, Runhao},
+  year          = {2025},
+  eprint        = {2511.09469},
+  archivePrefix = {arXiv},
+  primaryClass  = {cs.CV}
+}"""
+
 # model_type -> the paper that the architecture is from
 CITATIONS = {
     "video_focalnet": """@inproceedings{wasim2023videofocalnets,
@@ -50,6 +59,24 @@ CITATIONS = {
     "lite_vivit": _LITE,
     "lite_vjepa2": _LITE,
     "lite_timesformer": _LITE,
+    "tsm": """@inproceedings{lin2019tsm,
+  title     = {{TSM}: Temporal Shift Module for Efficient Video Understanding},
+  author    = {Lin, Ji and Gan, Chuang and Han, Song},
+  booktitle = {Proceedings of the IEEE/CVF International Conference on Computer Vision},
+  year      = {2019}
+}""",
+    "x3d": """@inproceedings{feichtenhofer2020x3d,
+  title     = {{X3D}: Expanding Architectures for Efficient Video Recognition},
+  author    = {Feichtenhofer, Christoph},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year      = {2020}
+}""",
+    "movinet": """@inproceedings{kondratyuk2021movinets,
+  title     = {{MoViNets}: Mobile Video Networks for Efficient Video Recognition},
+  author    = {Kondratyuk, Dan and Yuan, Liangzhe and Li, Yandong and Zhang, Li and Tan, Mingxing and Brown, Matthew and Gong, Boqing},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year      = {2021}
+}""",
 }
 
 

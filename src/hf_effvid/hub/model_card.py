@@ -94,7 +94,9 @@ def render_model_card(
         usage=environment.from_string(template_text(f"templates/{task.usage}")).render(names).strip(),
         recipe=task.recipe(config, processor),
         architecture=architecture_notes(
-            config, converted=bool(info.source_url) or any(entry.quoted for entry in results)
+            config,
+            converted=bool(info.source_url) or any(entry.quoted for entry in results),
+            processor=processor,
         ),
         training=_training(info),
         classes=_classes(config),
