@@ -4,7 +4,7 @@ import pytest
 
 from hf_effvid.models.token_budget import BudgetPolicy
 from hf_effvid.training import EffVidTrainingArguments
-from hf_effvid.training.classification import _prepare_model
+from hf_effvid.training.classification import prepare_model
 
 from .test_random_budget import tiny_lite, tiny_model
 
@@ -15,7 +15,7 @@ def said(caplog):
 
 
 def prepared(model, tmp_path, **options):
-    return _prepare_model(model, EffVidTrainingArguments(output_dir=str(tmp_path), report_to="none", **options))
+    return prepare_model(model, EffVidTrainingArguments(output_dir=str(tmp_path), report_to="none", **options))
 
 
 def test_a_trained_selector_is_out_of_date(said, tmp_path):

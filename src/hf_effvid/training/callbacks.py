@@ -22,6 +22,7 @@ class TrainerHooks(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.trainer.micro_step = 0
+        self.trainer.task.begin_step(state.global_step, state.max_steps)
 
     def on_optimizer_step(self, args, state, control, **kwargs):
         if self.trainer.average is not None:

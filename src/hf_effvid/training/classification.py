@@ -1,23 +1,14 @@
 """`train_classifier`: from labelled videos and a model to a Hub folder, in one call."""
 
-import sys
-
-from tqdm.auto import tqdm
-
-from ..data import ClipCollator, label_names, labels_forbid_flips
-from ..data import is_multi_label as has_several_labels
-from .arguments import EffVidTrainingArguments
+from ..data import ClipCollator
 from .class_balance import class_weights, label_matrix, log_prior, sampling_weights
-from .data_splits import training_splits
+from .classifier_run import open_run
 from .freezing import freeze
 from .lora import add_lora
-from .model_setup import open_classifier, open_processor
 from .random_budget import RandomBudgetTask, with_token_selection
-from .run_result import run_and_save
-from .run_setup import clip_datasets, resume_point, run_arguments, run_augmentation, without_evaluation
+from .run_setup import clip_datasets
 from .stale_selection import warn_of_stale_selection
 from .tasks import ClassificationTask
-from .trainer import EffVidTrainer
 
 
 def train_classifier(
@@ -68,47 +59,37 @@ def train_classifier(
         ValueError: `output_dir` holds another run, or data and model do not fit.
         NonFiniteError: training diverged, with the block where it began.
     """
-    arguments = run_arguments(args, output_dir, progress)
-    resume_from = resume_point(arguments, resume, overwrite)
-    rows = training_splits(data, validation_share, arguments.seed, load_kwargs)
-    names, multi_label = label_names(rows.train), has_several_labels(rows.train)
-    if len(names) < 2 and not multi_label:
-        raise ValueError(
-            f"The data set has one class only ({names[0]!r}), so that there is nothing to tell apart: add videos of another "
-            "class, such as 'other'."
-        )
-    if not isinstance(args, EffVidTrainingArguments) and not (args or {}).get("metric_for_best_model"):
-        arguments.metric_for_best_model, arguments.greater_is_better = ("mAP" if multi_label else "top1"), True
-    if rows.validation is None:
-        without_evaluation(arguments)
-    opened = open_classifier(model, names, multi_label, arguments.seed, trust_remote_code)
-    processor = open_processor(processor, opened, model, trust_remote_code)
-    if labels_forbid_flips(names):
-        # whoever trains on from this checkpoint must not flip either
-        processor.horizontal_flip_safe = False
-    augmentation = run_augmentation(augmentation, arguments)
-    train, validation = clip_datasets(rows, processor, augmentation, arguments, on_error=on_error, cache=cache)
+    run = open_run(
+        model,
+        data,
+        output_dir=output_dir,
+        processor=processor,
+        args=args,
+        augmentation=augmentation,
+        validation_share=validation_share,
+        resume=resume,
+        overwrite=overwrite,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+        load_kwargs=load_kwargs,
+    )
+    arguments = run.arguments
+    train, validation = clip_datasets(
+        run.rows, run.processor, run.augmentation, arguments, on_error=on_error, cache=cache
+    )
     task, weights = classification_task(
-        _prepare_model(opened, arguments), rows.train, len(names), processor, arguments
+        prepare_model(run.model, arguments), run.rows.train, len(run.class_names), run.processor, arguments
     )
-    trainer = EffVidTrainer(
-        task,
-        args=arguments,
-        sampling_weights=weights,
-        train_dataset=train,
-        eval_dataset=validation,
-        data_collator=ClipCollator(augmentation, len(names), arguments.seed, keep_index=True),
-        eval_data_collator=ClipCollator(keep_index=True),
-        processing_class=processor,
-        callbacks=callbacks,
-    )
-    outcome = run_and_save(trainer, resume_from, names, rows.held_out)
-    if progress and trainer.is_world_process_zero():
-        tqdm.write(outcome.summary(), file=sys.stderr)
-    return outcome
+    collator = ClipCollator(run.augmentation, len(run.class_names), arguments.seed, keep_index=True)
+    return run.train(task, train, validation, collator, weights, callbacks, progress)
 
 
-def _prepare_model(model, arguments):
+def prepare_model(model, arguments):
+    """The model with what the arguments ask for before training: token selection, frozen parts, adapters.
+
+    Raises:
+        ValueError: options that contradict each other or do not fit the model.
+    """
     if arguments.lora_r and arguments.freeze:
         raise ValueError("lora_r already freezes everything but the adapters and the head; leave freeze unset.")
     warn_of_stale_selection(model)
@@ -121,7 +102,7 @@ def _prepare_model(model, arguments):
     return model
 
 
-def classification_task(model, train_rows, num_labels, processor, arguments):
+def classification_task(model, train_rows, num_labels, processor, arguments, make=None, **options):
     """The task of a model, and the sampling weights of its training clips (None without balanced sampling).
 
     Args:
@@ -130,6 +111,8 @@ def classification_task(model, train_rows, num_labels, processor, arguments):
         num_labels: number of classes.
         processor: the recipe.
         arguments: those of the run.
+        make: a kind of `ClassificationTask`; None: what the arguments ask for.
+        options: further ones of that task.
 
     Raises:
         ValueError: the classes of a stream have to be counted.
@@ -143,8 +126,10 @@ def classification_task(model, train_rows, num_labels, processor, arguments):
             )
         matrix = label_matrix(list(train_rows["label"]), num_labels)
     counts = matrix.sum(0) if counted else None
-    budgets = {"keep_ratios": arguments.random_keep_ratios} if arguments.random_keep_ratios else {}
-    task = (RandomBudgetTask if budgets else ClassificationTask)(
+    if make is None:
+        make = RandomBudgetTask if arguments.random_keep_ratios else ClassificationTask
+        options |= {"keep_ratios": arguments.random_keep_ratios} if arguments.random_keep_ratios else {}
+    task = make(
         model,
         loss=arguments.loss,
         label_smoothing=arguments.label_smoothing,
@@ -155,6 +140,6 @@ def classification_task(model, train_rows, num_labels, processor, arguments):
         focal_gamma=arguments.focal_gamma,
         logit_adjustment_tau=arguments.logit_adjustment_tau,
         aggregation=processor.aggregation,
-        **budgets,
+        **options,
     )
     return task, sampling_weights(matrix) if arguments.balanced_sampling else None

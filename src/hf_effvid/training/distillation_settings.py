@@ -128,21 +128,22 @@ class DistillationSettings:
     def for_teachers(self, roles) -> "DistillationSettings":
         """The settings without the terms for which a teacher is missing: what a run with these teachers computes.
 
-        With one teacher there is no discrepancy of two, with a CNN alone no `vit` map, and relations need the teacher that they are of.
+        With one teacher there is no discrepancy of two, with a CNN alone no `vit` map, and relations need the teacher that they are of. With
+        none nothing is left but the loss with the labels.
 
         Args:
             roles: of the teachers there are, of `ROLES`.
 
         Raises:
-            DistillationError: no teacher, or a role that is not known.
+            DistillationError: a role that is not known.
         """
         roles = set(roles)
-        if not roles or roles - set(ROLES):
-            raise DistillationError(
-                f"A student needs one or two teachers, as 'vit' and 'cnn'; got {', '.join(sorted(map(repr, roles))) or 'none'}."
-            )
+        if roles - set(ROLES):
+            raise DistillationError(f"Teachers are 'vit' and 'cnn', got {', '.join(sorted(map(repr, roles)))}.")
         needed = {"discrepancy": {"vit", "cnn"}, "vit": {"vit"}, "none": set()}[self.residual]
         changes = {} if needed <= roles else {"residual": "none"}
+        if not roles:
+            changes |= {"kd_weight": 0.0, "feature_loss": "none"}
         if self.relation_teacher not in roles:
             changes["relation_weight"] = 0.0
         if self.feature_teacher not in ("both", *roles):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """Result of `train_classifier` and `train_detector`.
+    """Result of `train_classifier`, `train_detector` and `distill_classifier`.
 
     Attributes:
         model_dir: the final self-contained Hub folder.
@@ -28,6 +28,7 @@ class TrainOutcome:
         held_out: whether the validation clips were split off the training set because there was no validation split.
         items: what the data sets hold: `clips`, or `windows` of long videos.
         history: log lines of the run.
+        distillation: of a student: its teachers (name, licence, classes), the settings and the terms that were computed; None: trained alone.
     """
 
     model_dir: str
@@ -47,6 +48,7 @@ class TrainOutcome:
     held_out: bool
     history: list
     items: str = "clips"
+    distillation: dict | None = None
 
     def to_dict(self):
         """Plain values, for JSON."""

@@ -14,7 +14,9 @@ from .outcome import TrainOutcome
 MODEL_FOLDER, ADAPTER_FOLDER, OUTCOME_NAME = "model", "adapter", "training.json"
 
 
-def run_and_save(trainer, resume_from, names, held_out, items="clips", keep_adapter=True, before_saving=None):
+def run_and_save(
+    trainer, resume_from, names, held_out, items="clips", keep_adapter=True, before_saving=None, **record
+):
     """Trains, evaluates what came out, saves it and writes the record of the run.
 
     Args:
@@ -25,6 +27,7 @@ def run_and_save(trainer, resume_from, names, held_out, items="clips", keep_adap
         items: what the data sets hold, for the summary.
         keep_adapter: with LoRA, also write the adapters alone.
         before_saving: called between the last evaluation and the saving of the model.
+        record: further fields of the outcome.
 
     Returns:
         a `TrainOutcome`.
@@ -57,6 +60,7 @@ def run_and_save(trainer, resume_from, names, held_out, items="clips", keep_adap
         held_out=held_out,
         items=items,
         history=trainer.state.log_history,
+        **record,
     )
     if trainer.is_world_process_zero():
         outcome.save(Path(trainer.args.output_dir) / OUTCOME_NAME)

@@ -74,6 +74,14 @@ class Task(nn.Module):
             num_processes: how many there are.
         """
 
+    def begin_step(self, step, num_steps):
+        """Called before the batches of every optimiser step, for what changes in the course of a run.
+
+        Args:
+            step: optimiser steps taken so far, also in runs before a resumed one.
+            num_steps: those of the whole run.
+        """
+
     def forward(self, batch):
         """One batch -> dictionary with a scalar `loss` and whatever `records` needs."""
         raise NotImplementedError
