@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_effvid.data.collator import ClipCollator, paste_box
+from hf_effvid.data.collator import ClipCollator, draw_mixing_box, paste_box
 from hf_effvid.data.transforms import AugmentationConfig
 
 
@@ -90,9 +90,9 @@ def test_mixing_needs_the_number_of_classes():
 
 @pytest.mark.parametrize("share", [0.0, 1e-9, 0.3, 0.999, 1.0])
 def test_boxes_of_every_size(share):
-    pixels, left = paste_box(
-        torch.zeros(1, 1, 3, 12, 16), torch.ones(1, 1, 3, 12, 16), share, np.random.default_rng(0)
-    )
+    box = draw_mixing_box(12, 16, share, np.random.default_rng(0))
+    pixels = paste_box(torch.zeros(1, 1, 3, 12, 16), torch.ones(1, 1, 3, 12, 16), box)
+    left = 1 - box[2] * box[3] / (12 * 16)
     assert 0 <= left <= 1 and abs(left - share) < 0.1
     assert pixels.mean().item() == pytest.approx(1 - left)
 
@@ -101,7 +101,8 @@ def test_clipped_boxes_have_their_centre_inside_and_count_what_is_left_of_them()
     black, white = torch.zeros(1, 2, 3, 12, 16), torch.ones(1, 2, 3, 12, 16)
     rows, columns, shares = [], [], []
     for seed in range(400):
-        mixed, share = paste_box(black, white, 0.75, np.random.default_rng(seed), clipped=True)
+        box = draw_mixing_box(12, 16, 0.75, np.random.default_rng(seed), clipped=True)
+        mixed, share = paste_box(black, white, box), 1 - box[2] * box[3] / (12 * 16)
         assert mixed[0, 0, 0].sum() == pytest.approx((1 - share) * 12 * 16) and torch.equal(mixed[0, 0], mixed[0, 1])
         rows.append(int(mixed[0, 0, 0].any(1).sum()))
         columns.append(int(mixed[0, 0, 0].any(0).sum()))
@@ -109,9 +110,33 @@ def test_clipped_boxes_have_their_centre_inside_and_count_what_is_left_of_them()
     # half the sides, 6 x 8; as little as half of that at the border
     assert (min(rows), max(rows), min(columns), max(columns)) == (3, 6, 4, 8)
     assert 0.75 < sum(shares) / len(shares) < 0.83
-    assert paste_box(black, white, 1.0, np.random.default_rng(0), clipped=True)[1] == 1
+    assert draw_mixing_box(12, 16, 1.0, np.random.default_rng(0), clipped=True)[2:] == (0, 0)
 
 
 def test_views_are_stacked():
     views = [{"pixel_values": torch.zeros(6, 2, 3, 8, 8), "labels": 1, "index": 0}] * 2
     assert ClipCollator()(views)["pixel_values"].shape == (2, 6, 2, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "mixing", [{"mixup_alpha": 0.8}, {"cutmix_alpha": 1.0}, {"cutmix_alpha": 1.0, "cutmix_box": "clipped"}]
+)
+def test_the_clips_of_teachers_are_mixed_like_the_students(mixing):
+    """Marked clips: value i everywhere, so that shares and boxes can be read off; the teacher's are twice as large."""
+    batch, alone = items(), items()
+    for item in batch:
+        item["vit_pixel_values"] = torch.full((5, 3, 24, 32), item["pixel_values"][0, 0, 0, 0].item())
+    for seed in range(10):
+        mixed = ClipCollator(config(**mixing), num_labels=3, seed=seed)(batch)
+        by_itself = ClipCollator(config(**mixing), num_labels=3, seed=seed)(alone)
+        assert torch.equal(mixed["pixel_values"], by_itself["pixel_values"])
+        assert torch.equal(mixed["labels"], by_itself["labels"])
+        student = mixed["pixel_values"][:, :1].repeat_interleave(2, -1).repeat_interleave(2, -2)
+        assert torch.equal(mixed["vit_pixel_values"], student.expand(-1, 5, -1, -1, -1))
+
+
+def test_stored_answers_are_stacked_and_not_mixed():
+    batch = [{**item, "vit_logits": torch.arange(3.0)} for item in items()]
+    assert ClipCollator()(batch)["vit_logits"].shape == (4, 3)
+    with pytest.raises(ValueError, match="vit_logits.*mixup_alpha=0"):
+        ClipCollator(config(mixup_alpha=0.8), num_labels=3)(batch)

@@ -40,7 +40,7 @@ class ClipReader:
             augmentation = AugmentationConfig.from_preset(augmentation or "none")
         self.processor, self.train, self.multi_view = processor, train, multi_view
         self.limits: VideoLimits | None = limits
-        self.flips_forbidden_by = self._why_no_flip(processor, class_names)
+        self.flips_forbidden_by = why_no_flip(processor, class_names)
         self.transform = TrainTransform(processor, augmentation, allow_flip=not self.flips_forbidden_by)
         if train and augmentation.flip_probability and self.flips_forbidden_by:
             logger.info("no horizontal flips: %s", self.flips_forbidden_by)
@@ -61,7 +61,15 @@ class ClipReader:
             VideoError: the video cannot be read.
         """
         if self.train:
-            frames = self._train_frames(row, derive_seed(seed, "frames"), cache, key)
+            frame_seed = derive_seed(seed, "frames")
+            frames = read_sampled_frames(
+                row,
+                lambda info: sample_by_recipe(self.processor, info, frame_seed),
+                self._size,
+                self.limits,
+                cache,
+                key,
+            )
             return self.transform(frames, derive_seed(seed, "transform"))
         found = cache.get(key) if cache is not None else None
         if found is None:
@@ -72,59 +80,78 @@ class ClipReader:
                 cache.put(key, found)
         return found if self.multi_view else found[0]
 
-    def _train_frames(self, row, seed, cache, key) -> torch.Tensor:
-        cached: CachedVideo | None = cache.get(key) if cache is not None else None
-        if cached is None:
-            whole = []  # the part's description, when all of its frames are read to be kept
-
-            def choose(info):
-                size = _decoded_bytes(info, self._size)
-                if cache is not None and cache.has_room(size):
-                    whole.append(info)
-                    return range(info.num_frames)
-                return self._sample(info, seed)
-
-            decoded = read_video(
-                open_value(row["video"], self.limits),
-                start=row.get("start"),
-                end=row.get("end"),
-                size=self._size,
-                limits=self.limits,
-                sampler=choose,
-            )
-            if not whole:
-                return decoded.frames
-            cached = CachedVideo(decoded.frames, replace(whole[0], source=str(key)))
-            cache.put(key, cached)
-        # A container may claim more frames than it holds; the reader repeats the last one, and so do we.
-        last = len(cached.frames) - 1
-        return cached.frames[[min(index, last) for index in self._sample(cached.info, seed)]]
-
-    def _sample(self, info, seed) -> list[int]:
-        recipe = self.processor
-        return sample_train_clip(
-            info.num_frames,
-            recipe.num_frames,
-            sampling=recipe.sampling,
-            frame_stride=recipe.frame_stride,
-            fps=info.fps,
-            target_fps=recipe.target_fps,
-            short_clip_policy=recipe.short_clip_policy,
-            seed=seed,
-        )
-
     @property
     def _size(self):
         return self.transform.decode_size or decoding_size(self.processor.recipe(), multi_view=False)
 
-    @staticmethod
-    def _why_no_flip(processor, class_names) -> str:
-        if not processor.horizontal_flip_safe:
-            return "the recipe says that labels depend on left and right"
-        pairs = labels_forbid_flips(class_names)
-        return (
-            "the labels " + ", ".join(f"{a!r} / {b!r}" for a, b in pairs[:3]) + " mirror each other" if pairs else ""
+
+def read_sampled_frames(
+    row: dict, sample, size, limits: VideoLimits | None = None, cache: ClipCache | None = None, key=None
+) -> torch.Tensor:
+    """The frames of a row that a sampler chooses, in its order; each is decoded once, however often it is named.
+
+    Args:
+        row: see `ClipReader`.
+        sample: `VideoInfo` of the part -> frame numbers within the part.
+        size: of the frames, see `read_video`.
+        limits: what the file may cost.
+        cache: where decoded videos are kept.
+        key: the row's name in the cache.
+
+    Returns:
+        uint8 (N, 3, H, W).
+
+    Raises:
+        VideoError: the video cannot be read.
+    """
+    cached: CachedVideo | None = cache.get(key) if cache is not None else None
+    if cached is None:
+        whole = []  # the part's description, when all of its frames are read to be kept
+
+        def choose(info):
+            num_bytes = _decoded_bytes(info, size)
+            if cache is not None and cache.has_room(num_bytes):
+                whole.append(info)
+                return range(info.num_frames)
+            return sample(info)
+
+        decoded = read_video(
+            open_value(row["video"], limits),
+            start=row.get("start"),
+            end=row.get("end"),
+            size=size,
+            limits=limits,
+            sampler=choose,
         )
+        if not whole:
+            return decoded.frames
+        cached = CachedVideo(decoded.frames, replace(whole[0], source=str(key)))
+        cache.put(key, cached)
+    # A container may claim more frames than it holds; the reader repeats the last one, and so do we.
+    last = len(cached.frames) - 1
+    return cached.frames[[min(index, last) for index in sample(cached.info)]]
+
+
+def sample_by_recipe(recipe, info, seed) -> list[int]:
+    """The frames of a random clip, by a processor's recipe; `seed` is that of `sample_train_clip`."""
+    return sample_train_clip(
+        info.num_frames,
+        recipe.num_frames,
+        sampling=recipe.sampling,
+        frame_stride=recipe.frame_stride,
+        fps=info.fps,
+        target_fps=recipe.target_fps,
+        short_clip_policy=recipe.short_clip_policy,
+        seed=seed,
+    )
+
+
+def why_no_flip(processor, class_names) -> str:
+    """What forbids horizontal flips, for a message; empty where nothing does."""
+    if not processor.horizontal_flip_safe:
+        return "the recipe says that labels depend on left and right"
+    pairs = labels_forbid_flips(class_names)
+    return "the labels " + ", ".join(f"{a!r} / {b!r}" for a, b in pairs[:3]) + " mirror each other" if pairs else ""
 
 
 def open_value(value, limits: VideoLimits | None = None):

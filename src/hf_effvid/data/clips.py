@@ -119,10 +119,12 @@ class ClipDataset(Dataset):
 
     def _read(self, index: int) -> dict:
         row = self.dataset[index]
-        seed = derive_seed(self.seed, self.epoch, index)
-        pixels = self.reader(row, seed, self.cache, index)
+        content = self._content(row, derive_seed(self.seed, self.epoch, index), index)
         labels = _label_tensor(row["label"], self.multi_label, len(self.class_names))
-        return {"pixel_values": pixels, "labels": labels, "index": index, "epoch": self.epoch}
+        return {**content, "labels": labels, "index": index, "epoch": self.epoch}
+
+    def _content(self, row: dict, seed: int, index: int) -> dict:
+        return {"pixel_values": self.reader(row, seed, self.cache, index)}
 
     @property
     def skipped(self) -> list[SkippedClip]:
@@ -211,7 +213,7 @@ class StreamingClipDataset(IterableDataset):
         self.dataset.set_epoch(epoch)
         for index, row in enumerate(self.dataset):
             try:
-                pixels = self.reader(row, derive_seed(self.seed, epoch, stream_key(row)))
+                content = self._content(row, derive_seed(self.seed, epoch, stream_key(row)), epoch)
             except (VideoError, OSError) as error:
                 if self.on_error == "raise":
                     raise
@@ -219,7 +221,10 @@ class StreamingClipDataset(IterableDataset):
                 logger.warning("skipped a video: %s", error)
                 continue
             labels = _label_tensor(row["label"], self.multi_label, len(self.class_names))
-            yield {"pixel_values": pixels, "labels": labels, "index": index, "epoch": epoch}
+            yield {**content, "labels": labels, "index": index, "epoch": epoch}
+
+    def _content(self, row: dict, seed: int, epoch: int) -> dict:
+        return {"pixel_values": self.reader(row, seed)}
 
 
 def describe_source(value) -> str:

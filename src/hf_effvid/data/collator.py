@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from .randomness import derive_rng
-from .transforms import AugmentationConfig
+from .transforms import AugmentationConfig, scale_box
 
 
 class ClipCollator:
@@ -38,67 +38,93 @@ class ClipCollator:
         """Make a batch.
 
         Args:
-            items: what `ClipDataset` gives.
+            items: what `ClipDataset` or `DistillationClipDataset` gives.
 
         Returns:
             "pixel_values": float (B, T, C, H, W), or (B, V, T, C, H, W); "labels": int64 (B,), or float (B, K) for
-            several labels and where batches may be mixed.
+            several labels and where batches may be mixed; whatever else of the items is a tensor, stacked. The clips
+            of teachers are mixed like those of the student: the same partner, share and box.
+
+        Raises:
+            ValueError: mixing, and items with the stored answers of a teacher, which are about clips as they were.
         """
-        pixels = torch.stack([item["pixel_values"] for item in items])
+        names = [name for name, value in items[0].items() if torch.is_tensor(value) and name != "labels"]
+        batch = {name: torch.stack([item[name] for item in items]) for name in names}
         labels = torch.stack([torch.as_tensor(item["labels"]) for item in items])
         if self.mixes:
             rows = [item["index"] for item in items]
-            pixels, labels = self._mix(pixels, labels, derive_rng(self.seed, items[0].get("epoch", 0), *rows))
-        batch = {"pixel_values": pixels, "labels": labels}
+            batch, labels = self._mix(batch, labels, derive_rng(self.seed, items[0].get("epoch", 0), *rows))
+        batch["labels"] = labels
         if self.keep_index:
             batch["index"] = torch.tensor([item["index"] for item in items])
         return batch
 
-    def _mix(self, pixels, labels, rng: np.random.Generator):
-        config = self.augmentation
+    def _mix(self, batch, labels, rng: np.random.Generator):
+        config, pixels = self.augmentation, batch["pixel_values"]
+        others = [name for name in batch if not name.endswith("pixel_values")]
+        if others:
+            raise ValueError(
+                f"mixed clips have no stored {', '.join(others)}: ask the teachers live, or set mixup_alpha=0 and cutmix_alpha=0"
+            )
         # Also an unmixed batch gets soft labels: the loss sees one kind of target.
         soft = labels if labels.is_floating_point() else F.one_hot(labels, self.num_labels).to(pixels.dtype)
         if rng.random() >= config.mix_probability or len(pixels) < 2:
-            return pixels, soft
+            return batch, soft
         partner = torch.as_tensor(rng.permutation(len(pixels)))
         cut = config.cutmix_alpha > 0 and (config.mixup_alpha == 0 or rng.random() < 0.5)
         share = rng.beta(*[config.cutmix_alpha if cut else config.mixup_alpha] * 2)
         if cut:
-            pixels, share = paste_box(pixels, pixels[partner], share, rng, clipped=config.cutmix_box == "clipped")
+            size = pixels.shape[-2:]
+            box = draw_mixing_box(*size, share, rng, clipped=config.cutmix_box == "clipped")
+            share = 1 - box[2] * box[3] / (size[0] * size[1])
+            mixed = {name: paste_box(clips, clips[partner], box, size) for name, clips in batch.items()}
         else:
-            pixels = share * pixels + (1 - share) * pixels[partner]
-        return pixels, share * soft + (1 - share) * soft[partner]
+            mixed = {name: share * clips + (1 - share) * clips[partner] for name, clips in batch.items()}
+        return mixed, share * soft + (1 - share) * soft[partner]
 
 
-def paste_box(
-    pixels: torch.Tensor, other: torch.Tensor, share: float, rng: np.random.Generator, clipped: bool = False
-):
-    """Show `other` in a random box that takes 1 - share of the area, in every frame.
+def draw_mixing_box(
+    height: int, width: int, share: float, rng: np.random.Generator, clipped: bool = False
+) -> tuple[int, int, int, int]:
+    """Draw a box that takes about 1 - share of a picture's area (boxes are whole pixels).
 
     Args:
-        pixels: (..., H, W).
-        other: the same shape.
-        share: part of the area that `pixels` keeps.
+        height, width: of the picture.
+        share: what the box leaves.
         rng: where the place of the box comes from.
         clipped: only the centre of the box has to lie in the picture; what is outside is cut off.
 
     Returns:
-        The pixels, and the share of the area that the box really left (boxes are whole pixels).
+        (top, left, height, width) in pixels.
     """
-    height, width = pixels.shape[-2:]
     side = max(0.0, 1 - share) ** 0.5
     if clipped:
         (top, bottom), (left, right) = (
             _around_a_centre(rng, length, int(side * length)) for length in (height, width)
         )
-    else:
-        box_height, box_width = round(side * height), round(side * width)
-        top, left = int(rng.integers(height - box_height + 1)), int(rng.integers(width - box_width + 1))
-        bottom, right = top + box_height, left + box_width
+        return top, left, bottom - top, right - left
+    box_height, box_width = round(side * height), round(side * width)
+    top, left = int(rng.integers(height - box_height + 1)), int(rng.integers(width - box_width + 1))
+    return top, left, box_height, box_width
+
+
+def paste_box(
+    pixels: torch.Tensor, other: torch.Tensor, box: tuple[int, int, int, int], size: tuple[int, int] | None = None
+) -> torch.Tensor:
+    """Show `other` in a box, in every frame.
+
+    Args:
+        pixels: (..., H, W).
+        other: the same shape.
+        box: (top, left, height, width) in pixels.
+        size: (height, width) of the picture that the box is about, where that is another: the box is scaled.
+    """
+    height, width = pixels.shape[-2:]
+    top, left, box_height, box_width = box if size is None else scale_box(box, (height / size[0], width / size[1]))
     pixels = pixels.clone()
-    box = (..., slice(top, bottom), slice(left, right))
-    pixels[box] = other[box]
-    return pixels, 1 - (bottom - top) * (right - left) / (height * width)
+    place = (..., slice(top, top + box_height), slice(left, left + box_width))
+    pixels[place] = other[place]
+    return pixels
 
 
 def _around_a_centre(rng: np.random.Generator, length: int, size: int) -> tuple[int, int]:

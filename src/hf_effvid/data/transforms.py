@@ -6,6 +6,7 @@ that a colour that stays the same in the video stays the same after it.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
@@ -14,6 +15,9 @@ import torchvision.transforms.v2.functional as tvF
 
 from .color_and_shape import RANDAUGMENT_OPERATIONS, adjust_color, apply_randaugment
 from .randomness import derive_rng
+
+
+_CANVAS = 1000  # side of the picture that relative boxes are drawn in
 
 
 @dataclass(frozen=True)
@@ -167,12 +171,15 @@ class TrainTransform:
             return None
         return math.ceil(self.augmentation.decode_scale * max(self.crop_size))
 
-    def __call__(self, frames: torch.Tensor, seed: int) -> torch.Tensor:
+    def __call__(self, frames: torch.Tensor, seed: int, moments: Sequence[int] | None = None) -> torch.Tensor:
         """Augment one clip.
 
         Args:
             frames: uint8 (T, C, H, W).
             seed: the clip's own seed.
+            moments: which frame of the video each is. With them, frames of one video that are of the same size are augmented alike
+                by the transforms of several models, whatever their numbers of frames and crop sizes: what is drawn for
+                a single frame follows its moment, and boxes are drawn relative to the picture.
 
         Returns:
             float (T, C, height, width), normalised.
@@ -186,9 +193,13 @@ class TrainTransform:
             frames = tvF.horizontal_flip(frames)
         if color.random() < config.color_jitter_probability:
             amounts = (config.brightness, config.contrast, config.saturation, config.hue)
-            parts = frames.split(1) if config.color_per_frame else (frames,)
-            parts = [adjust_color(part, color, *amounts) for part in parts]
-            frames = torch.cat(parts) if config.color_per_frame else parts[0]
+            if not config.color_per_frame:
+                frames = adjust_color(frames, color, *amounts)
+            else:
+                of_frame = [color] * len(frames) if moments is None else [derive_rng(seed, 2, m) for m in moments]
+                frames = torch.cat(
+                    [adjust_color(frame, rng, *amounts) for frame, rng in zip(frames.split(1), of_frame, strict=True)]
+                )
         if color.random() < config.grayscale_probability:
             frames = tvF.rgb_to_grayscale(frames, num_output_channels=frames.shape[-3])
         for _ in range(config.randaugment_operations):
@@ -202,7 +213,10 @@ class TrainTransform:
         fixed = {} if config.scale is None else {"do_resize": False, "do_center_crop": False}
         clip = self.processor.transform_clip(frames, **fixed)
         if erase.random() < config.erasing_probability:
-            box = random_crop_box(erase, *clip.shape[-2:], config.erasing_area, (0.3, 3.3))
+            height, width = clip.shape[-2:]
+            canvas = (height, width) if moments is None else (_CANVAS, _CANVAS)
+            box = random_crop_box(erase, *canvas, config.erasing_area, (0.3, 3.3))
+            box = scale_box(box, (height / canvas[0], width / canvas[1]))
             clip = erase_box(clip, box, erase if config.erasing_fill == "noise" else None)
         return clip
 
@@ -226,6 +240,13 @@ def random_crop_box(
     box_width = min(width, max(1, round(height * aspect)))
     box_height = min(height, max(1, round(width / aspect)))
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def scale_box(box: tuple[int, int, int, int], scale: tuple[float, float]) -> tuple[int, int, int, int]:
+    """A box (top, left, height, width) in a picture of another size: its edges are scaled down and across, and rounded."""
+    (top, left, height, width), (down, across) = box, scale
+    new_top, new_left = round(top * down), round(left * across)
+    return new_top, new_left, round((top + height) * down) - new_top, round((left + width) * across) - new_left
 
 
 def erase_box(

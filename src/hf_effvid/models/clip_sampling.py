@@ -112,10 +112,11 @@ def sample_train_clip(
     Video-FocalNet. Arguments, result and errors are those of `sample_clips`.
 
     Args:
-        seed: Integer or string that decides the draw, such as a hash of (run seed, epoch, index of the video).
+        seed: Integer or string that decides the draw, such as a hash of (run seed, epoch, index of the video); or a
+            `random.Random` to draw from.
     """
     _check(total_frames, num_frames, sampling, frame_stride, fps, target_fps, 1, short_clip_policy)
-    generator = random.Random(seed)
+    generator = seed if isinstance(seed, random.Random) else random.Random(seed)
     if sampling == "dense":
         step = _step(frame_stride, fps, target_fps)
         points = _grid_points(total_frames, step)
