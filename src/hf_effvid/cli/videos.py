@@ -1,5 +1,7 @@
 """Videos through a model: labels, and where it looked; and videos looked over before either."""
 
+import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +27,18 @@ from .options import (
 )
 
 
+Stream = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        help="Running predictions while a file, a camera or an address is read; for models that remember (causal TSM, MoViNet stream).",
+    ),
+]
+StreamRate = Annotated[
+    float | None, typer.Option(help="With --stream: frames per second to look at; default: the recipe's.")
+]
+
+
 @app.command()
 def predict(
     inputs: Annotated[str, typer.Argument(help="A video, a folder of videos, or a CSV/TXT list of them.")],
@@ -44,6 +58,8 @@ def predict(
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Clips per forward pass.")] = 8,
     threshold: Annotated[float | None, typer.Option(help="Only labels that score as much.")] = None,
+    stream: Stream = False,
+    target_fps: StreamRate = None,
     device: Device = None,
     isolate: Annotated[
         bool, typer.Option("--isolate", help="Decode in a worker that a hostile file may crash.")
@@ -57,11 +73,22 @@ def predict(
     """Classify videos.
 
     Example: `effvid predict holiday/ --model org/name --output predictions.csv`
+
+    Example: `effvid predict /dev/video0 --model org/name --stream --target-fps 5`
     """
     from ..pipelines.predict import predict_paths, predictions_table
     from ..pipelines.video_classification import VideoClassificationPipeline
 
+    if stream and (output is not None or window is not None or multi_view):
+        raise typer.BadParameter("prints running predictions: leave --output, --window and --multi-view out")
+    if target_fps is not None and not stream:
+        raise typer.BadParameter("is for --stream", param_hint="--target-fps")
     pipe = VideoClassificationPipeline(model, model_kwargs={"trust_remote_code": trust_remote_code}, device=device)
+    if stream:
+        params = {"start": start, "end": end, "target_fps": target_fps, "top_k": top_k, "threshold": threshold}
+        params = {name: value for name, value in params.items() if value is not None}
+        _follow(pipe, inputs, as_json, {**params, "allow_remote": allow_remote})
+        return
     records = predict_paths(
         pipe,
         inputs,
@@ -88,6 +115,18 @@ def predict(
         Console().print(predictions_table(records))
     if records and all("error" in record for record in records):
         raise typer.Exit(1)
+
+
+def _follow(pipe, source: str, as_json: bool, params: dict) -> None:
+    """One line per frame that was looked at, until the source or the user ends."""
+    from ..models.video_sources import URL_SCHEMES
+    from ..pipelines.predict import printable
+
+    live = not os.path.isfile(source) and not source.lower().startswith(URL_SCHEMES)
+    with pipe.stream(source, live=live, **params) as stream:
+        for one in stream:
+            found = ", ".join(f"{label['label']} {label['score']:.3f}" for label in one["predictions"][:3])
+            print(json.dumps(one) if as_json else f"{one['end']:9.2f} s  {printable(found)}", flush=True)
 
 
 @app.command()

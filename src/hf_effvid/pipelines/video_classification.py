@@ -4,6 +4,7 @@ pipe = pipeline("video-classification", model="MCG-NJU/videomae-base-finetuned-k
 pipe("phone.mov")                                       # any container, rotated, short, variable frame rate
 pipe(paths, batch_size=8, on_error="record")            # one bad file is one error record
 pipe("match.mp4", window=4.0, stride=2.0)               # labels with time stamps, constant memory
+pipe.stream("match.mp4", target_fps=5)                  # running predictions of a model that remembers (causal TSM, MoViNet stream)
 pipe(path, multi_view=True)                             # the clips x crops the checkpoint was tested with
 pipe(path, explain=True, explain_dir="explanations")    # where and when a Video-FocalNet looked
 """
@@ -25,6 +26,7 @@ from ..models.pipeline_inputs import LIST, SINGLE, FailedItem, iterate, kind_of,
 from ..models.video_errors import VideoTooShort
 from ..models.video_processing_effvid import ReadOptions, aggregate_views
 from ..models.video_selection import check_selection
+from .classification_stream import RATE_PARAMS, has_stream_states, stream_by_state
 from .clips import ClipRecipe, check_timing, read_clips, read_windows
 from .explainer import Explainer
 from .host_inputs import HostInputs, processor_for_size
@@ -194,9 +196,83 @@ class VideoClassificationPipeline(Pipeline):
                 yield windows if in_windows else windows[0]
             windows = []
 
-    def stream(self, source, *, window, batch_size=None, **kwargs):
-        """Classify one video window by window: an iterator over `{"start", "end", "predictions"}`, for files of any length."""
-        for unit, predictions in self._predict([source], batch_size, None, {**kwargs, "window": window}):
+    def stream(
+        self,
+        source,
+        *,
+        window=None,
+        batch_size=None,
+        piece=1,
+        reset_every=None,
+        fps=None,
+        queue_size=64,
+        live=False,
+        live_options=None,
+        **kwargs,
+    ):
+        """Classify one video while it is read, in constant memory, for videos of any length.
+
+        With `window`, for every model: window by window, each by itself, an iterator over `{"start", "end", "predictions"}`.
+
+        Without, for models that remember what they have seen (a causal TSM, a MoViNet stream): a `ClassificationStream`, an iterator over
+        `{"start", "end", "num_frames", "predictions"}`, the prediction of all frames so far after every `piece` of them. It is that of the
+        model on these frames at once. Frames are those that the recipe's `target_fps` (a call may give another) takes of the source; a
+        recipe that spreads its frames over the whole video says no rate, so `target_fps` is needed then.
+
+        Args:
+            source: As in a call; without `window` also an iterator of frames or of (seconds, frame), and with `live=True` a camera or an
+                address.
+            window, batch_size: Seconds, and windows per forward pass; `stride` as in a call.
+            piece: Frames per forward pass and prediction: more are quicker, and later.
+            reset_every: Seconds after which the model forgets, for what never ends: a running mean over an hour hardly moves any more.
+                `reset()` of the stream does the same at any time.
+            fps: Rate of frames in memory or of an iterator that brings no seconds; default: the rate of the recipe.
+            queue_size: Frames that wait at most, decoded ahead by a thread.
+            live, live_options: `source` is a device or an address that FFmpeg opens (`/dev/video0`, `rtsp://...`, a pipe), with these
+                options. Nothing of that kind is opened without it.
+            **kwargs: As in a call. With `on_error="record"` a source that fails ends with an error record, and so does, in its place,
+                what an iterator gives that is no frame; without `window` there are no views, explanations or workers.
+
+        Raises:
+            ValueError: Options that make no sense, or neither a `window` nor a model with states.
+            VideoError, or what an iterator raises: While it runs, unless it is recorded; what was seen until then is said before.
+        """
+        if window is None:
+            window = self._forward_params.get("window")
+        running = {"reset_every": reset_every, "fps": fps, "live": live or None, "live_options": live_options}
+        if window is not None:
+            given = sorted(name for name, value in running.items() if value is not None)
+            if given:
+                raise ValueError(f"{given} are for models with states, without window=...; got window={window}.")
+            return self._stream_windows(source, batch_size, {**kwargs, "window": window})
+        if not has_stream_states(self.model):
+            raise ValueError(
+                f"{type(self.model).__name__} does not remember what it has seen (no causal TSM, no MoViNet stream): pass window=... seconds."
+            )
+        refused = sorted(kwargs.keys() - {*READING_PARAMS, *RATE_PARAMS, *SCORE_PARAMS, "on_error"})
+        if refused or batch_size is not None:
+            raise ValueError(f"{refused or ['batch_size']} are for whole clips: pass window=... seconds, too.")
+        given = self._sanitize_parameters(**kwargs)
+        defaults = (self._preprocess_params, self._forward_params, self._postprocess_params)
+        params, run, scoring = ({**old, **new} for old, new in zip(defaults, given, strict=True))
+        rate = {name: params[name] for name in RATE_PARAMS if name in params}
+        return stream_by_state(
+            self,
+            source,
+            ClipRecipe.of(self.inputs.processor, self.model.config, **rate),
+            make_reading(params),
+            scoring,
+            piece=piece,
+            reset_every=reset_every,
+            fps=fps,
+            queue_size=queue_size,
+            live=live,
+            live_options=live_options,
+            keep_going=run.get("on_error", "raise") == "record",
+        )
+
+    def _stream_windows(self, source, batch_size, kwargs):
+        for unit, predictions in self._predict([source], batch_size, None, kwargs):
             if predictions is not None:
                 yield {"start": unit.start, "end": unit.end, "predictions": predictions, **unit.told}
             elif unit.is_last and unit.video.error is not None:
