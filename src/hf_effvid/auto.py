@@ -1,5 +1,6 @@
 """THE table of architectures, and their registration with transformers' auto classes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from transformers import (
@@ -19,6 +20,7 @@ from .models.configuration_lite_videomae import LiteVideoMAEConfig
 from .models.configuration_lite_vivit import LiteVivitConfig
 from .models.configuration_lite_vjepa2 import LiteVJEPA2Config
 from .models.configuration_movinet import MoViNetConfig
+from .models.configuration_torchvision_video import TorchvisionVideoConfig, pixel_recipe
 from .models.configuration_tsm import TSMConfig
 from .models.configuration_video_focalnet import VideoFocalNetConfig
 from .models.configuration_x3d import X3DConfig
@@ -28,6 +30,7 @@ from .models.modeling_lite_videomae import LiteVideoMAEForVideoClassification, L
 from .models.modeling_lite_vivit import LiteVivitForVideoClassification, LiteVivitModel
 from .models.modeling_lite_vjepa2 import LiteVJEPA2ForVideoClassification, LiteVJEPA2Model
 from .models.modeling_movinet import MoViNetForVideoClassification, MoViNetModel
+from .models.modeling_torchvision_video import TorchvisionVideoForVideoClassification, TorchvisionVideoModel
 from .models.modeling_tsm import TSMForVideoClassification, TSMModel
 from .models.modeling_video_focalnet import (
     VideoFocalNetBackbone,
@@ -47,18 +50,23 @@ class Architecture:
     The converter of checkpoints from elsewhere, if there is one, is `hf_effvid.convert.CONVERTERS[model_type]`.
 
     Attributes:
-        recipe: fields of the processor in which a model from scratch differs from the processor's own defaults.
+        recipe: fields of the processor in which a model from scratch differs from the processor's own defaults, or a function that
+            gives them for a configuration.
     """
 
     config: type[PreTrainedConfig]
     models: dict[type, type[PreTrainedModel]]
     video_processor: type | None = None
-    recipe: dict = field(default_factory=dict)
+    recipe: dict | Callable = field(default_factory=dict)
 
     @property
     def model_type(self):
         """The name of the architecture in `config.json`."""
         return self.config.model_type
+
+    def recipe_for(self, config):
+        """`recipe` for a configuration."""
+        return self.recipe(config) if callable(self.recipe) else self.recipe
 
 
 ARCHITECTURES = (
@@ -111,6 +119,15 @@ ARCHITECTURES = (
         models={AutoModel: MoViNetModel, AutoModelForVideoClassification: MoViNetForVideoClassification},
         video_processor=EffVidVideoProcessor,
         recipe={"image_mean": [0.0] * 3, "image_std": [1.0] * 3},
+    ),
+    Architecture(
+        config=TorchvisionVideoConfig,
+        models={
+            AutoModel: TorchvisionVideoModel,
+            AutoModelForVideoClassification: TorchvisionVideoForVideoClassification,
+        },
+        video_processor=EffVidVideoProcessor,
+        recipe=pixel_recipe,
     ),
     Architecture(
         config=ActionFormerConfig,

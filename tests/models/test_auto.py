@@ -35,6 +35,13 @@ def tiny_config(architecture):
             "num_frames": 2,
             "image_size": 16,
         },
+        "torchvision_video": {
+            "network": "mvit_v2_s",
+            "stem_size": 8,
+            "depths": [1, 1],
+            "num_frames": 2,
+            "image_size": 32,
+        },
         "x3d": {"stem_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1], "num_frames": 2, "image_size": 16},
         "lite_vivit": {**vit, "num_frames": 2, "selector_hidden_sizes": [4]},
         "lite_timesformer": {**vit, "num_frames": 2, "selector_hidden_sizes": [4]},

@@ -120,7 +120,7 @@ def processor_for(config):
         num_frames=num_frames,
         size={"shortest_edge": min(height, width)} if height == width else {"height": height, "width": width},
         crop_size={"height": height, "width": width},
-        **(architecture.recipe if architecture else {}),
+        **(architecture.recipe_for(config) if architecture else {}),
     )
 
 
