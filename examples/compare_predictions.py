@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--b", type=Path, nargs="+", required=True, help="predictions of model B")
     parser.add_argument("--label", default="A against B", help="what is compared, in words")
     parser.add_argument("--name", default="unnamed", help="name of the data set in the results")
+    parser.add_argument("--model-name", default="video-focalnet-mini", help="name of the model in the results")
     parser.add_argument("--results", type=Path, help="results file (JSON) to extend")
     args = parser.parse_args()
 
@@ -81,7 +82,7 @@ def main() -> None:
     if args.results:
         entry = ResultEntry(
             task="video-classification",
-            model="video-focalnet-mini",
+            model=args.model_name,
             dataset=args.name,
             split="test",
             metrics=tuple(metrics),

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# A small student with two teachers on a folder of real clips: is the method the reason, and does the student exceed its teachers?
+#
+#   bash examples/real_distillation.sh DATA_FOLDER NAME [OUTPUT_FOLDER]
+#
+# DATA_FOLDER has train / validation / test clips. Two teachers are trained: a TSM on EfficientNet-Lite0 from ImageNet weights, with more
+# frames and pixels than the student (configs/distillation/real_cnn_teacher.yaml), and a small VideoMAE from scratch (VIT_CONFIG). Their outputs for eight
+# random views of every clip are stored once. Then the student (real_student.yaml) learns in five ways with 3 seeds, from the same views: alone, from
+# one teacher or the other, from both weighted alike, and with the full method. Beside it, networks of about as much training time from random weights
+# (real_rivals.yaml). The test split is looked at once, at the end. Results go to model_cards/results/distillation-NAME.json.
+# Starting again continues. STAGES="teachers students rivals compare" are the parts; SEEDS="0 1 2", ARMS="alone vit cnn uniform full", RIVALS="tsm x3d s3d
+# r2plus1d" what they hold; SPLIT=validation looks there; STEPS=2 is for a look at whether it runs. VIT_START is a folder that the ViT starts from.
+set -euo pipefail
+data=$1 name=$2 out=${3:-outputs/distillation}/$2
+here=$(dirname "$0")
+configs=$here/configs/distillation
+stages=" ${STAGES:-teachers students rivals compare} " seeds=${SEEDS:-0 1 2} arms=${ARMS:-alone vit cnn uniform full} rivals=${RIVALS:-tsm x3d s3d r2plus1d}
+split=${SPLIT:-test}
+results=${RESULTS_DIR:-model_cards/results}/distillation-$name.json
+mkdir -p "$out"
+# what glibc gives back to the system it must fetch again: half of a training step on two cores of ours
+export MALLOC_MMAP_MAX_=${MALLOC_MMAP_MAX_:-0} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-20000000000} MALLOC_TOP_PAD_=${MALLOC_TOP_PAD_:-67108864}
+shorter=()
+[ -z "${STEPS:-}" ] || shorter=(--set training.max_steps="$STEPS" --set training.eval_steps="$STEPS" --set training.save_steps="$STEPS")
+
+run() { # command folder seed further options: a run with its processor seconds beside it
+    [ -f "$2/training.json" ] && return
+    mkdir -p "$2"
+    { TIMEFORMAT='%U %S'; time effvid "$1" "$data" --output-dir "$2" --seed "$3" --quiet --resume "${@:4}" ${shorter[@]+"${shorter[@]}"} 2>&3; } 3>&2 2>"$2/processor_seconds.txt"
+}
+start=$out/imagenet-tsm
+[ -f "$start/config.json" ] || python "$here/imagenet_tsm.py" "$start"
+vit=$out/teacher-vit cnn=$out/teacher-cnn
+if [[ $stages == *" teachers "* ]]; then
+    run train "$cnn" 0 --model "$start" --config "$configs/real_cnn_teacher.yaml"
+    run train "$vit" 0 --config "${VIT_CONFIG:-$here/configs/block_drop/real_videomae.yaml}" ${VIT_START:+--model "$VIT_START"}
+fi
+
+# what each arm is told; a run with one teacher or with none leaves out the terms for which it has no teacher
+logits_alone="--set distillation.residual=none --set distillation.relation_weight=0"
+declare -A told=(
+    [alone]="--teacher-cnn $cnn/model --set distillation.kd_weight=0 $logits_alone"
+    [vit]="--teacher-vit $vit/model $logits_alone"
+    [cnn]="--teacher-cnn $cnn/model $logits_alone"
+    [uniform]="--teacher-vit $vit/model --teacher-cnn $cnn/model --set distillation.weighting=uniform $logits_alone"
+    [full]="--teacher-vit $vit/model --teacher-cnn $cnn/model"
+)
+if [[ $stages == *" students "* ]]; then
+    for seed in $seeds; do
+        for arm in $arms; do
+            run distill "$out/$arm-$seed" "$seed" --model "$start" --config "$configs/real_student.yaml" --cache-teachers "$out/teacher-outputs" ${told[$arm]}
+        done
+    done
+fi
+if [[ $stages == *" rivals "* ]]; then
+    for seed in $seeds; do
+        for rival in $rivals; do
+            run train "$out/$rival-$seed" "$seed" --config "$configs/real_rivals.yaml" --set choose.rival="$rival"
+        done
+    done
+fi
+[[ $stages == *" compare "* ]] || exit 0
+
+evaluate() { # run seed
+    effvid evaluate "$out/$1/model" "$data" --split "$split" --seed "$2" --name "$name" --predictions "$out/$split-$1.jsonl" --batch-size 16 --quiet
+}
+declare -A words=([alone]="student alone" [vit]="ViT only" [cnn]="CNN only" [uniform]="uniform" [full]="full")
+compared=(--arm "CNN teacher=teacher-cnn" --arm "ViT teacher=teacher-vit") timed=("$cnn/model" "$vit/model" "$out/${arms%% *}-${seeds%% *}/model")
+evaluate teacher-cnn 0
+evaluate teacher-vit 0
+for arm in $arms; do
+    compared+=(--arm "${words[$arm]}=$arm")
+    for seed in $seeds; do evaluate "$arm-$seed" "$seed"; done
+done
+for rival in $rivals; do
+    compared+=(--arm "$rival from random weights=$rival") timed+=("$out/$rival-${seeds%% *}/model")
+    for seed in $seeds; do [ ! -d "$out/$rival-$seed/model" ] || evaluate "$rival-$seed" "$seed"; done
+done
+[ -f "$out/speed.json" ] || effvid bench "${timed[@]}" --threads 1 --rounds "${ROUNDS:-10}" --no-memory --quiet --results "$out/speed.json"
+python "$here/compare_students.py" "$out" --name "$name" --split "$split" "${compared[@]}" --speed "$out/speed.json" --results "$results" \
+    --picture "${PICTURES:-docs/images}/distillation-$name.png"
