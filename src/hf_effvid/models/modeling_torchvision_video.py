@@ -137,21 +137,22 @@ class TorchvisionVideoModel(TorchvisionVideoPreTrainedModel):
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        features, pooled, maps = self.encode(pixel_values)
-        return TorchvisionVideoModelOutput(
-            last_hidden_state=features,
-            pooler_output=pooled.mean(dim=(2, 3, 4)) if pooled.ndim == 5 else pooled,
-            hidden_states=tuple(maps) if output_hidden_states else None,
-        )
-
-    def encode(self, pixel_values):
-        """Last feature map, what torchvision's last layer reads, and the maps of all stages. See `forward`."""
         check_clips("TorchvisionVideo", pixel_values, self.config.num_channels)
         frames, _, height, width = pixel_values.shape[1:]
         self._check_size((frames, height, width))
         # a half-precision model takes the single-precision pixels of any processor
         pixels = pixel_values.transpose(1, 2).to(self.dtype)
-        return getattr(self, f"_encode_{self.config.family}")(pixels)
+        features, pooled, maps = getattr(self, f"_encode_{self.config.family}")(pixels)
+        return TorchvisionVideoModelOutput(
+            last_hidden_state=features,
+            pooler_output=pooled,
+            hidden_states=tuple(maps) if output_hidden_states else None,
+        )
+
+    def window_means(self, features):
+        """S3D's (B, C, t', h', w') from its last map: means over torchvision's window wherever it fits, or over a smaller map whole."""
+        window = [min(side, length) for side, length in zip(self.avgpool.kernel_size, features.shape[2:], strict=True)]
+        return nn.functional.avg_pool3d(features, window, stride=1)
 
     def _encode_resnet(self, pixels):
         maps = [self.stem(pixels)]
@@ -164,9 +165,7 @@ class TorchvisionVideoModel(TorchvisionVideoPreTrainedModel):
         for module in self.features:
             pixels = module(pixels)
             maps.append(pixels)
-        # torchvision's window, or what a smaller map has
-        window = [min(side, length) for side, length in zip(self.avgpool.kernel_size, pixels.shape[2:], strict=True)]
-        return pixels, nn.functional.avg_pool3d(pixels, window, stride=1), maps
+        return pixels, self.window_means(pixels).mean(dim=(2, 3, 4)), maps
 
     def _encode_mvit(self, pixels):
         patches = self.conv_proj(pixels)
@@ -238,16 +237,14 @@ class TorchvisionVideoForVideoClassification(TorchvisionVideoPreTrainedModel):
             labels: (B,) class indices, or (B, K) floats for `problem_type="multi_label_classification"`.
             output_hidden_states: Also return the feature map of the stem and of every stage.
         """
-        if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        _, pooled, maps = self.network.encode(pixel_values)
-        logits = self.classifier(self.dropout(pooled))
-        if logits.ndim == 5:  # S3D classifies every place of its window
-            logits = logits.mean(dim=(2, 3, 4))
+        outputs = self.network(pixel_values, output_hidden_states=output_hidden_states, return_dict=True)
+        if self.config.family == "s3d":  # classifies every place of its window
+            means = self.network.window_means(outputs.last_hidden_state)
+            logits = self.classifier(self.dropout(means)).mean(dim=(2, 3, 4))
+        else:
+            logits = self.classifier(self.dropout(outputs.pooler_output))
         loss = self.loss_function(labels, logits, self.config) if labels is not None else None
-        return TorchvisionVideoClassifierOutput(
-            loss=loss, logits=logits, hidden_states=tuple(maps) if output_hidden_states else None
-        )
+        return TorchvisionVideoClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 
 
 def _make_classifier(config):
