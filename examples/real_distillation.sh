@@ -9,7 +9,8 @@
 # one teacher or the other, from both weighted alike, and with the full method. Beside it, networks of about as much training time from random weights
 # (real_rivals.yaml). The test split is looked at once, at the end. Results go to model_cards/results/distillation-NAME.json.
 # Starting again continues. STAGES="teachers students rivals compare" are the parts; SEEDS="0 1 2", ARMS="alone vit cnn uniform full", RIVALS="tsm x3d s3d
-# r2plus1d" what they hold; SPLIT=validation looks there; STEPS=2 is for a look at whether it runs. VIT_START is a folder that the ViT starts from.
+# r2plus1d" what they hold; SPLIT=validation looks there; STEPS=2 is for a look at whether it runs. VIT_START is a folder that the ViT
+# starts from, VIT_STEPS how long it learns; CNN_TEACHER=finer a choice of its recipe.
 set -euo pipefail
 data=$1 name=$2 out=${3:-outputs/distillation}/$2
 here=$(dirname "$0")
@@ -32,8 +33,9 @@ start=$out/imagenet-tsm
 [ -f "$start/config.json" ] || python "$here/imagenet_tsm.py" "$start"
 vit=$out/teacher-vit cnn=$out/teacher-cnn
 if [[ $stages == *" teachers "* ]]; then
-    run train "$cnn" 0 --model "$start" --config "$configs/real_cnn_teacher.yaml"
-    run train "$vit" 0 --config "${VIT_CONFIG:-$here/configs/block_drop/real_videomae.yaml}" ${VIT_START:+--model "$VIT_START"}
+    run train "$cnn" 0 --model "$start" --config "$configs/real_cnn_teacher.yaml" --set choose.teacher="${CNN_TEACHER:-longer}"
+    run train "$vit" 0 --config "${VIT_CONFIG:-$here/configs/block_drop/real_videomae.yaml}" ${VIT_START:+--model "$VIT_START"} \
+        ${VIT_STEPS:+--set training.max_steps="$VIT_STEPS"}
 fi
 
 # what each arm is told; a run with one teacher or with none leaves out the terms for which it has no teacher
