@@ -15,6 +15,7 @@ HUB_FOLDER = PACKAGE / "models"
 LAYERS = {
     "version": 0,
     "lazy_names": 0,
+    "weights_fingerprint": 0,
     "chart_text": 0,
     "host_loading": 1,
     "models": 1,

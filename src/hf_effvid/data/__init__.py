@@ -25,6 +25,8 @@ _PUBLIC_NAMES = {
     "StreamComposition": "feature_streams",
     "StreamingClipDataset": "clips",
     "StreamingDistillationClipDataset": "distillation_clips",
+    "TeacherCacheError": "teacher_outputs",
+    "TeacherOutputStore": "teacher_outputs",
     "TrainTransform": "transforms",
     "check_dataset": "doctor",
     "check_detection_data": "detection_doctor",

@@ -4,7 +4,6 @@ Both give back one video without reading the others. Parquet needs `pyarrow`, wh
 """
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from .store_folder import written_whole
 from .stored_features import FeatureInfo, FeatureStoreError
 
 
@@ -24,15 +24,12 @@ def write_shard(path: Path, features: dict[str, torch.Tensor], infos: dict[str, 
 
     A crash half-way leaves nothing under that name.
     """
-    draft = path.with_name(f".{path.name}.part")
-    if path.suffix == ".parquet":
-        _write_parquet(draft, features, infos)
-    else:
+    with written_whole(path) as draft:
+        if path.suffix == ".parquet":
+            _write_parquet(draft, features, infos)
+            return
         described = {name: asdict(info) for name, info in infos.items()}
         save_file({name: one.contiguous() for name, one in features.items()}, draft, {_INFOS: json.dumps(described)})
-    with open(draft, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(draft, path)
 
 
 def read_from_shard(path: Path, name: str, place: int) -> torch.Tensor:

@@ -6,7 +6,6 @@ without interruption leaves.
 """
 
 import json
-import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -15,17 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 from .feature_shards import SHARD_FORMATS, infos_of_shard, write_shard
+from .store_folder import LOCK_NAME, FolderLock, recipe_changes, written_whole
 from .stored_features import FeatureInfo, FeatureStoreError, StoredFeatures
 
 
-try:
-    import fcntl
-except ImportError:  # Windows: nobody watches over two writers there
-    fcntl = None
-
 INDEX_NAME, PENDING_NAME = "index.json", "pending"
 FORMAT, VERSION = "effvid-features", 1
-_LOCK_NAME, _INDEX_DRAFT = ".writer.lock", f".{INDEX_NAME}.part"
+_INDEX_DRAFT = f".{INDEX_NAME}.part"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
@@ -84,46 +79,29 @@ class FeatureStoreWriter:
         head["recipe"] = json.loads(json.dumps(recipe or {}))
         self.index = {**head, "shards": [], "videos": {}, "errors": {}}
         self._open(head)
-        self._lock = None
-        self._take_lock()
+        self._lock = FolderLock(self.folder, FeatureStoreError)
         self._pending: dict[str, tuple[Path, FeatureInfo]] = {}
         self._take_up()
 
     def _open(self, head: dict) -> None:
         found = read_index(self.folder)
         if found is None:
-            begun = {PENDING_NAME, _LOCK_NAME, _INDEX_DRAFT}  # died before its first index
+            begun = {PENDING_NAME, LOCK_NAME, _INDEX_DRAFT}  # died before its first index
             if self.folder.exists() and any(path.name not in begun for path in self.folder.iterdir()):
                 raise FeatureStoreError(f"{self.folder} is neither empty nor a feature store: choose another folder.")
             (self.folder / PENDING_NAME).mkdir(parents=True, exist_ok=True)
             self._save_index()
             return
-        old, new = ({**one, **one["recipe"]} for one in (found, head))
-        keys = [key for key in (*head, *head["recipe"], *found["recipe"]) if key != "recipe"]
-        changed = [
-            f"{key}: {old.get(key)!r}, now {new.get(key)!r}"
-            for key in dict.fromkeys(keys)
-            if old.get(key) != new.get(key)
-        ]
+        old, new = (
+            {name: one.get(name) for name in head if name != "recipe"} | one["recipe"] for one in (found, head)
+        )
+        changed = recipe_changes(old, new)
         if changed:
             raise FeatureStoreError(
                 f"{self.folder} holds features made otherwise ({'; '.join(changed)}): choose another folder, or delete it."
             )
         self.index = found
         (self.folder / PENDING_NAME).mkdir(exist_ok=True)
-
-    def _take_lock(self) -> None:
-        if fcntl is None:
-            return
-        lock = open(self.folder / _LOCK_NAME, "w")  # noqa: SIM115 - held as long as the writer
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise FeatureStoreError(f"another process is writing to {self.folder}: wait for it.") from None
-        except OSError:  # a file system without locks
-            pass
-        self._lock = lock
 
     def _take_up(self) -> None:
         for draft in [*self.folder.glob(".*.part"), *(self.folder / PENDING_NAME).glob(".*.part")]:
@@ -207,24 +185,14 @@ class FeatureStoreWriter:
         self._pending.clear()
 
     def _save_index(self) -> None:
-        draft = self.folder / _INDEX_DRAFT
-        with open(draft, "w", encoding="utf-8") as file:
+        with written_whole(self.folder / INDEX_NAME) as draft, open(draft, "w", encoding="utf-8") as file:
             json.dump(self.index, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, self.folder / INDEX_NAME)
 
     def close(self) -> None:
         """Put what is left into a last shard."""
         self._close_shard()
         shutil.rmtree(self.folder / PENDING_NAME, ignore_errors=True)
-        self._release()
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            (self.folder / _LOCK_NAME).unlink(missing_ok=True)
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     def __enter__(self) -> "FeatureStoreWriter":
         return self
@@ -233,4 +201,4 @@ class FeatureStoreWriter:
         if kind is None:
             self.close()
         else:
-            self._release()
+            self._lock.release()

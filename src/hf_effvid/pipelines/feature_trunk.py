@@ -1,6 +1,5 @@
 """The part of a classifier or of a detector that makes features of clips, with what it needs to read a video."""
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from ..host_loading import checkpoint_model_type, is_adapter, load_video_classif
 from ..host_processing import NO_PROCESSOR, holds_recipe, load_processor, required_frames_per_clip
 from ..models.clip_trunks import TRUNKS
 from ..models.modeling_actionformer import ActionFormerForTemporalActionDetection
+from ..weights_fingerprint import weights_fingerprint
 from .host_inputs import HostInputs
 
 
@@ -51,11 +51,7 @@ class FeatureTrunk:
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with any weight."""
-        digest = hashlib.blake2b(digest_size=8)
-        for name, value in sorted(self.module.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().float().contiguous().numpy())
-        return digest.hexdigest()
+        return weights_fingerprint(self.module)
 
     def spatial_recipe(self) -> dict:
         """How frames become pixels, in terms of JSON."""
