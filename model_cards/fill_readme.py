@@ -19,6 +19,7 @@ A page marks the places with comments that Markdown does not show, `<!-- NAME: b
     budgets of STEM      budgets per clip (LITE++): accuracy, cost, and differences to what each could be replaced by
     drops of STEM        dropped blocks: what every one cost and gave
     detections of STEM   detectors of actions: average mAP of every arm and baseline, and the paired difference to the best baseline
+    students of STEM     arms of a distillation study: seeds, mean, paired differences to the student alone, the teachers and equal weights
     arms of STEM         several ways to drop blocks: every number of them, and the paired differences to the models with all blocks
     quoted               accuracies that others published
 
@@ -36,10 +37,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hf_effvid.evaluation.distillation_arms import TASK as STUDENTS
 from hf_effvid.evaluation.results import Metric, ResultEntry, ResultsFile, wilson_interval
 from hf_effvid.hub.block_drop_arms import arms_table
 from hf_effvid.hub.compression_results import TASK as STEPS
 from hf_effvid.hub.compression_results import steps_table
+from hf_effvid.hub.distillation_results import students_table
 from hf_effvid.hub.selection_results import study_table
 from hf_effvid.hub.speed_table import SPEED_HEADER, speed_notes, speed_rows
 
@@ -53,7 +56,7 @@ DIFFERENCE = "top1 difference, A minus B"
 IN_FRONT = ("baselines", "real")
 
 SECTION = re.compile(
-    r"<!-- ((?:models|results|quoted|speed|explanations|selection|budgets|detections|drops|arms)(?: of [\w.-]+)?): begin -->"
+    r"<!-- ((?:models|results|quoted|speed|explanations|selection|budgets|detections|drops|arms|students)(?: of [\w.-]+)?): begin -->"
 )
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 OUTPUT_AFTER = re.compile(r"\s*<!-- output: begin -->\n(.*?)<!-- output: end -->", re.DOTALL)
@@ -159,7 +162,7 @@ def with_tables(page: str, results: Path = RESULTS) -> str:
     files = {path.stem: ResultsFile.load(path).results for path in sorted(results.glob("*.json"))}
     cards = {path.stem for path in (ROOT / "model_cards").glob("*.md")}
     front = [e for stem, of_file in files.items() if stem.startswith(IN_FRONT) or stem in cards for e in of_file]
-    front = [entry for entry in front if entry.task != STEPS]
+    front = [entry for entry in front if entry.task not in (STEPS, STUDENTS)]
     for name in SECTION.findall(page):
         kind, _, stem = name.partition(" of ")
         if stem and stem not in files:
@@ -181,6 +184,8 @@ def with_tables(page: str, results: Path = RESULTS) -> str:
             text = steps_table(entries)
         elif kind == "detections":
             text = detections_table(entries)
+        elif kind == "students":
+            text = students_table(entries)
         elif kind == "arms":
             text = arms_table(entries)
         else:

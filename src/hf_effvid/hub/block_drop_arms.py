@@ -20,7 +20,7 @@ def arms_table(entries: Sequence[ResultEntry]) -> str:
         return ""
     first = means[0].metrics[0]
     references = list(dict.fromkeys(metric.name for entry in means for metric in entry.metrics[1:]))
-    minus = [_plain(f"minus {name.partition(' minus ')[2]}") for name in references]
+    minus = [plain(f"minus {name.partition(' minus ')[2]}") for name in references]
     rows = [["", "dropped", "GMACs", f"{first.name} [95 %]", "seeds", *minus]]
     rows.append(["---"] * len(rows[0]))
     for entry in means:
@@ -28,23 +28,27 @@ def arms_table(entries: Sequence[ResultEntry]) -> str:
         seeds = [one for one in entries if one.variant == variant and one.provenance.seed is not None]
         rows.append(
             [
-                _plain(entry.protocol["arm"]),
+                plain(entry.protocol["arm"]),
                 f"{entry.protocol['dropped_blocks']} of {entry.protocol['num_blocks']}",
                 "-" if entry.cost.gmacs is None else f"{entry.cost.gmacs:.3g}",
-                _points(entry.metrics[0], ".1f"),
+                points(entry.metrics[0], ".1f"),
                 ", ".join(f"{100 * one.metric(first.name).value:.1f}" for one in seeds) or "-",
-                *(_points(entry.metric(name), "+.1f") for name in references),
+                *(points(entry.metric(name), "+.1f") for name in references),
             ]
         )
-    told = f"{_plain(means[0].model)} on {_plain(means[0].dataset)} ({_plain(means[0].split)}), n = {first.n}, in per cent."
+    told = (
+        f"{plain(means[0].model)} on {plain(means[0].dataset)} ({plain(means[0].split)}), n = {first.n}, in per cent."
+    )
     return "\n".join([told, "", *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def _points(metric: Metric | None, form: str) -> str:
+def points(metric: Metric | None, form: str) -> str:
+    """A number with its interval, in per cent; a dash for none."""
     if metric is None:
         return "-"
     return f"{100 * metric.value:{form}} [{100 * metric.interval[0]:{form}}, {100 * metric.interval[1]:{form}}]"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text of a results file in a cell of a table."""
     return text.replace("|", "\\|").replace("<", "&lt;")

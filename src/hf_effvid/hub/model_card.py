@@ -9,8 +9,9 @@ from jinja2 import Environment, StrictUndefined
 
 from ..evaluation.results import Cost, ResultEntry
 from .architecture_notes import architecture_notes
-from .card_info import BLOCK_DROP, CITATIONS, CardInfo, check_hub_id
+from .card_info import BLOCK_DROP, CITATIONS, DISTILLATION, CardInfo, check_hub_id
 from .compression_section import compression_section
+from .distillation_section import distillation_section
 from .escaping import escape_code, escape_markdown
 from .published_task import NOT_RECORDED, PublishedTask
 from .published_tasks import task_of
@@ -42,6 +43,7 @@ def render_model_card(
     chart: str | None = None,
     faithfulness=None,
     compression=None,
+    distillation=None,
 ) -> str:
     """The README.md of a checkpoint repository.
 
@@ -58,6 +60,7 @@ def render_model_card(
         chart: file in the repository that shows accuracy against time.
         faithfulness: `TokenFaithfulness` of the oracle that a token selector learned from.
         compression: `CompressionOutcome` of the run that dropped blocks.
+        distillation: `DistillationRecord` of the run in which teachers taught the model.
 
     Returns:
         The whole file.
@@ -91,6 +94,7 @@ def render_model_card(
         chart=chart,
         selection=selection_section(config, faithfulness, repo_id, everything),
         compression=compression_section(compression, config),
+        distillation=distillation_section(distillation, everything),
         usage=environment.from_string(template_text(f"templates/{task.usage}")).render(names).strip(),
         recipe=task.recipe(config, processor),
         architecture=architecture_notes(
@@ -103,7 +107,7 @@ def render_model_card(
         limitations=[*info.limitations, *task.default_limitations, *_flip_note(processor)],
         intended_use=info.intended_use or task.default_intended_use,
         licence=_licence(info),
-        citation=info.citation or _citation(config, compression),
+        citation=info.citation or _citation(config, compression, distillation),
     )
 
 
@@ -168,8 +172,9 @@ def _training(info: CardInfo) -> str:
     )
 
 
-def _citation(config, compression) -> str:
-    papers = (BLOCK_DROP if compression is not None else None, CITATIONS.get(config.model_type))
+def _citation(config, compression, distillation) -> str:
+    methods = ((BLOCK_DROP, compression), (DISTILLATION, distillation))
+    papers = (*(paper for paper, used in methods if used is not None), CITATIONS.get(config.model_type))
     return "\n\n".join(filter(None, papers))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..evaluation.distillation_arms import TASK as ARMS
 from ..evaluation.results import Metric, ResultEntry
 from ..evaluation.selection_entries import ALL_TOKENS, TASK
 from .compression_results import TASK as STEPS
@@ -44,12 +45,12 @@ def study_table(entries: Sequence[ResultEntry]) -> StudyTable:
 
 
 def own_results(results: Sequence[ResultEntry]) -> list[ResultEntry]:
-    """What speaks of the checkpoint itself: everything but the steps of a compression and studies of token selection, of which the accuracy
-    with all tokens remains."""
+    """What speaks of the checkpoint itself: everything but the steps of a compression, the arms of a distillation and studies of token
+    selection, of which the accuracy with all tokens remains."""
     return [
         replace(entry, task="video-classification") if entry.task == TASK else entry
         for entry in results
-        if entry.task not in (TASK, STEPS) or entry.variant == ALL_TOKENS
+        if entry.task not in (TASK, STEPS, ARMS) or entry.variant == ALL_TOKENS
     ]
 
 

@@ -22,7 +22,7 @@ _KINDS = {
     "processor": r"video_preprocessor_config\.json|preprocessor_config\.json|processor_config\.json",
     "card": r"README\.md",
     "chart": r"pareto\.png|block_drop\.png",
-    "report": r"token_faithfulness\.json|compression\.json",
+    "report": r"token_faithfulness\.json|compression\.json|distillation\.json",
     "code": r"[A-Za-z_][A-Za-z0-9_]*\.py",
 }
 _REASONS = {

@@ -17,6 +17,7 @@ from .adapters import save_adapter
 from .card_check import card_problems
 from .card_info import CardError, CardInfo
 from .compression_section import find_compression, save_compression, with_base
+from .distillation_section import find_distillation, save_distillation, with_teachers
 from .model_card import render_model_card
 from .published_tasks import task_of, task_of_checkpoint
 from .reference import reference_logits, reference_path
@@ -41,7 +42,7 @@ def stage_checkpoint(
     """Writes a checkpoint folder that loads anywhere, with this package or without it.
 
     The folder holds `config.json` with a complete `auto_map` (a detector's also names its pipeline), safetensors, the
-    processor's files, the code they need and the model card (for a trained token selector also the report of its oracle, for a model that lost blocks the record of that), all readable (mode 0644), and
+    processor's files, the code they need and the model card (for a trained token selector also the report of its oracle, for a model that lost blocks or had teachers the record of that), all readable (mode 0644), and
     nothing else: optimizer states, pickles and stray files of a training folder stay behind. It appears whole or not
     at all. Beside it, as `<folder>.reference.json`, staging leaves the answer of the original model to a fixed input,
     which `verify_checkpoint` compares with.
@@ -95,6 +96,10 @@ def stage_checkpoint(
         if compression is not None:
             save_compression(compression, work)
             info = with_base(info, compression)
+        distillation = find_distillation(model_or_path, model)
+        if distillation is not None:
+            save_distillation(distillation, work)
+            info = with_teachers(info, distillation)
         text = finished_card or render_model_card(
             model.config,
             processor,
@@ -107,6 +112,7 @@ def stage_checkpoint(
             chart=CHART if chart is not None else None,
             faithfulness=faithfulness,
             compression=compression,
+            distillation=distillation,
         )
         if chart is not None:
             shutil.copyfile(chart, work / CHART)

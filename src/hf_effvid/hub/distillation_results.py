@@ -1,0 +1,80 @@
+"""A study of distillation as a table and in words: what each teacher is worth to a student, and whether the student is ahead of them."""
+
+from collections.abc import Sequence
+
+from ..evaluation.distillation_arms import ALONE, CNN_TEACHER, FULL, TASK, UNIFORM, VIT_TEACHER
+from ..evaluation.results import ResultEntry
+from .block_drop_arms import plain, points
+
+
+_MEASURED_BY = (ALONE, UNIFORM, VIT_TEACHER, CNN_TEACHER)
+
+
+def arm_means(entries: Sequence[ResultEntry]) -> list[ResultEntry]:
+    """The entries of a study that are means over seeds, one per arm, in the order of the file."""
+    return [
+        entry
+        for entry in entries
+        if entry.task == TASK and entry.provenance.seed is None and ", mean of " in entry.variant
+    ]
+
+
+def students_table(entries: Sequence[ResultEntry]) -> str:
+    """Markdown: one row per arm with its seeds, and the paired differences in points.
+
+    Args:
+        entries: of one file, as `evaluation.distillation_arms.arm_entries` makes them.
+
+    Returns:
+        The line that says on what videos, and the table; nothing where there are no such entries.
+    """
+    means = arm_means(entries)
+    if not means:
+        return ""
+    # of a study with many arms only what every arm is measured by: no table has room for all pairs
+    found = {metric.name for entry in means for metric in entry.metrics[1:]}
+    references = [name for arm in _MEASURED_BY if (name := f"top1 minus {arm}") in found]
+    timed = any(entry.cost.latency_ms for entry in means)
+    rows = [["", "parameters", "GMACs", *(["ms"] if timed else []), "top-1 [95 %]", "seeds"]]
+    rows[0] += [plain(f"minus {name.partition(' minus ')[2]}") for name in references]
+    rows.append([":---", *["---:"] * (len(rows[0]) - 1)])
+    for entry in means:
+        arm = entry.protocol["arm"]
+        seeds = [e for e in entries if e.task == TASK and e.variant == arm and e.provenance.seed is not None]
+        named = arm if "teacher" not in arm else f"{arm}: {entry.model}"
+        rows.append(
+            [
+                plain(named),
+                "-" if entry.cost.parameters is None else f"{entry.cost.parameters / 1e6:.3g} M",
+                "-" if entry.cost.gmacs is None else f"{entry.cost.gmacs:.3g}",
+                *([f"{entry.cost.latency_ms:.3g}" if entry.cost.latency_ms else "-"] if timed else []),
+                points(entry.metrics[0], ".1f"),
+                ", ".join(f"{100 * one.metric('top1').value:.1f}" for one in seeds) if len(seeds) > 1 else "one run",
+                *(points(entry.metric(name), "+.1f") for name in references),
+            ]
+        )
+    first = means[0]
+    told = f"{plain(first.dataset)} ({plain(first.split)}), n = {first.metrics[0].n}, in per cent; differences are paired, of the same videos."
+    return "\n".join([told, "", *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def verdicts(entries: Sequence[ResultEntry], arm: str = FULL) -> list[str]:
+    """Sentences: whether an arm is shown to be ahead of each teacher, of the student alone and of equal weights; intervals decide."""
+    mean = next((entry for entry in arm_means(entries) if entry.protocol["arm"] == arm), None)
+    if mean is None:
+        return []
+    told = {
+        VIT_TEACHER: "the ViT teacher",
+        CNN_TEACHER: "the CNN teacher",
+        ALONE: "the student that learned from labels alone",
+        UNIFORM: "two teachers with equal weights and nothing else",
+    }
+    sentences = []
+    for name, who in told.items():
+        metric = mean.metric(f"top1 minus {name}")
+        if metric is None or name == arm:
+            continue
+        low, high = metric.interval
+        how = "is ahead of" if low > 0 else "is behind" if high < 0 else "is not shown to differ from"
+        sentences.append(f"It {how} {who}: {points(metric, '+.1f')} points.")
+    return sentences
