@@ -97,7 +97,7 @@ def test_equal_processors_give_equal_pixels(train_rows, augmentation):
 
 def test_what_a_model_gets_does_not_depend_on_the_others(train_rows):
     together = make(train_rows)
-    alone = make(train_rows, {"student": recipe(6, 32)})
+    alone = make(train_rows, {"student": recipe(6, 32)}, decode_size=together.view_settings.decode_size)
     assert torch.equal(together[1]["vit_pixel_values"], alone[1]["pixel_values"])
 
 
@@ -328,9 +328,20 @@ def test_what_cannot_be_is_refused(train_rows):
         make(train_rows, {"student": recipe(), "vit": object()}, horizontal_flips=True, augmentation=None)
 
 
-def test_larger_models_are_decoded_larger():
-    settings = ViewSettings.make([recipe(4, 24)], "light")
-    assert settings.decode_size == 258
-    assert ViewSettings.make([recipe(4, 24), recipe(4, 312)], "light").decode_size == 359
+def test_frames_are_decoded_for_the_largest_model():
+    assert ViewSettings.make([recipe(4, 24), recipe(4, 200)], "light").decode_size == 230
     assert ViewSettings.make([recipe(4, 24)], "light", decode_size=64).decode_size == 64
     assert ViewSettings.make([recipe(4, 24)]).decode_size is None
+
+
+def test_the_size_of_decoded_frames_only_resamples_the_view(marked):
+    augmentation = AugmentationConfig.from_preset("light", scale=(0.2, 0.6), erasing_probability=0.5)
+    rows = [{"video": marked, "label": 0}]
+    small, large = (
+        make(rows, {"student": plain(4, 32)}, augmentation=augmentation, decode_size=size) for size in (48, 200)
+    )
+    for epoch in range(8):
+        small.set_epoch(epoch)
+        large.set_epoch(epoch)
+        one, other = small[0]["pixel_values"], large[0]["pixel_values"]
+        assert (one - other).abs().mean() < 0.02

@@ -33,7 +33,15 @@ def rows(motion_folder):
 
 
 def answer(teacher, rows, folder, **options):
-    options = {"role": "vit", "views": 2, "progress": False, "dtype": "float32", "batch_size": 3, **options}
+    options = {
+        "role": "vit",
+        "views": 2,
+        "progress": False,
+        "dtype": "float32",
+        "batch_size": 3,
+        "decode_size": 28,
+        **options,
+    }
     return cache_teacher_outputs(teacher, rows, folder, **options)
 
 
@@ -56,6 +64,7 @@ def test_stored_answers_are_those_that_the_teacher_gives_live(rows, stored):
         augmentation="light",
         views=2,
         seed=5,
+        decode_size=28,
     )
     read = stored_clips(rows, {"vit": stored}, {"student": STUDENT, "cnn": cnn.processor})
     assert len(stored) == 2 * len(rows)
@@ -141,7 +150,7 @@ def test_shards_are_closed_in_time_and_read_from_the_right_place(tmp_path):
     [
         ({"augmentation": "recipe"}, "augmentation.scale"),
         ({"view_seed": 1}, "view_seed: 0, now 1"),
-        ({"decode_size": 64}, "decode_size: 258, now 64"),
+        ({"decode_size": 64}, "decode_size: 28, now 64"),
         ({"horizontal_flips": True}, "horizontal_flips: False, now True"),
         ({"class_names": ["a", "b", "c", "d"]}, "class_names"),
     ],
@@ -199,6 +208,31 @@ def test_mixing_and_endless_views_are_refused_with_stored_answers(rows, stored, 
         stored_clips(rows, {"vit": stored}, {"student": STUDENT, "vit": STUDENT})
     with pytest.raises(ValueError, match="outputs"):
         answer(SmallTeacher(), rows, tmp_path / "vit", outputs=["heads"])
+
+
+def test_a_teacher_without_what_is_needed_is_refused(rows, tmp_path):
+    class WithoutMap(SmallTeacher):
+        def __call__(self, pixel_values):
+            found = super().__call__(pixel_values)
+            found.features = found.embeddings = None
+            return found
+
+    with pytest.raises(ValueError, match="no features and no embeddings.*FeatureSpec"):
+        answer(WithoutMap(), rows, tmp_path / "vit")
+    assert len(answer(WithoutMap(), rows, tmp_path / "logits", outputs=["logits"])) == 16
+    with pytest.raises(ValueError, match="`views`"):
+        answer(SmallTeacher(), rows, tmp_path / "vit", views=None)
+    teacher = SmallTeacher()
+    teacher.processor = None
+    with pytest.raises(ValueError, match="processor="):
+        answer(teacher, rows, tmp_path / "vit")
+
+
+def test_another_order_of_classes_is_another_teacher(rows, stored):
+    turned = SmallTeacher()
+    turned.class_order = torch.tensor([1, 0, 2, 3])
+    with pytest.raises(TeacherCacheError, match="class_order: None, now"):
+        answer(turned, rows, stored.folder)
 
 
 def test_more_views_than_were_stored_are_missing(rows, stored):

@@ -2,10 +2,10 @@
 
 The models see the same moment in the same way: one random phase decides where every recipe's clip lies, and one draw decides on crop,
 flip, colour and erased box, relative to the picture. What a model is given depends on its own recipe, the settings and the video alone,
-not on which other models are read for, so that a teacher's answers can be computed once and served later.
+not on which other models are read for, so that a teacher's answers can be computed once and served later. (By default, one of the
+settings follows the models: the size at which frames are decoded. Another size gives the same views, resampled otherwise.)
 """
 
-import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +18,9 @@ from .clip_cache import ClipCache
 from .clip_reader import read_sampled_frames, sample_by_recipe, why_no_flip
 from .randomness import derive_seed
 from .row_keys import row_key
-from .transforms import AugmentationConfig, TrainTransform
+from .transforms import AugmentationConfig, ClipOrigin, TrainTransform
 
 
-_USUAL_CROP = 224
 _MIXING = ("mixup_alpha", "cutmix_alpha", "mix_probability", "cutmix_box")
 
 
@@ -59,7 +58,7 @@ class ViewSettings:
             augmentation: an `AugmentationConfig`, the name of a preset, or None for "none".
             class_names: flips are off when they come in mirrored pairs.
             views, seed: see the class.
-            decode_size: default: what suits 224 pixels, or the largest model where that is larger.
+            decode_size: default: what suits the largest of the models.
             horizontal_flips: False forbids flips, True allows them whatever names and recipes say; None: these decide.
         """
         if isinstance(augmentation, str) or augmentation is None:
@@ -69,8 +68,7 @@ class ViewSettings:
         if augmentation.scale is None:
             decode_size = None
         elif decode_size is None:
-            sizes = [TrainTransform(processor, augmentation).decode_size for processor in processors]
-            decode_size = max([math.ceil(augmentation.decode_scale * _USUAL_CROP), *sizes])
+            decode_size = max(TrainTransform(processor, augmentation).decode_size for processor in processors)
         return cls(augmentation, bool(horizontal_flips), decode_size, views, seed)
 
     def identity(self) -> dict:
@@ -137,8 +135,10 @@ class SharedViewReader:
             VideoError: the video cannot be read.
         """
         clips: dict[str, list[int]] = {}
+        size = []
 
         def choose(info):
+            size[:] = info.height, info.width
             for name, processor in self.processors.items():
                 clips[name] = sample_by_recipe(processor, info, SharedPhase(derive_seed(seed, "frames")))
             return sorted({index for clip in clips.values() for index in clip})
@@ -147,7 +147,9 @@ class SharedViewReader:
         place = {index: i for i, index in enumerate(sorted({index for clip in clips.values() for index in clip}))}
         transform_seed = derive_seed(seed, "transform")
         return {
-            name: self.transforms[name](frames[[place[index] for index in clip]], transform_seed, moments=clip)
+            name: self.transforms[name](
+                frames[[place[index] for index in clip]], transform_seed, ClipOrigin(clip, tuple(size))
+            )
             for name, clip in clips.items()
         }
 

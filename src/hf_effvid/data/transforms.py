@@ -17,7 +17,7 @@ from .color_and_shape import RANDAUGMENT_OPERATIONS, adjust_color, apply_randaug
 from .randomness import derive_rng
 
 
-_CANVAS = 1000  # side of the picture that relative boxes are drawn in
+_CANVAS = 1000  # side of the picture that erased boxes are drawn in where models differ in size
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,19 @@ _STRONG |= {"erasing_probability": 0.25}
 _PRESETS = {"none": _NOTHING, "light": {}, "recipe": _RECIPE, "strong": _STRONG}
 
 
+@dataclass(frozen=True)
+class ClipOrigin:
+    """What clips of one video have in common, whichever frames they consist of.
+
+    Attributes:
+        moments: which frame of the video each frame is; what is drawn for a single frame follows it.
+        size: (height, width) of the video, in which boxes are drawn.
+    """
+
+    moments: Sequence[int]
+    size: tuple[int, int]
+
+
 class TrainTransform:
     """uint8 frames of one clip -> the model's input, augmented.
 
@@ -171,15 +184,14 @@ class TrainTransform:
             return None
         return math.ceil(self.augmentation.decode_scale * max(self.crop_size))
 
-    def __call__(self, frames: torch.Tensor, seed: int, moments: Sequence[int] | None = None) -> torch.Tensor:
+    def __call__(self, frames: torch.Tensor, seed: int, origin: ClipOrigin | None = None) -> torch.Tensor:
         """Augment one clip.
 
         Args:
             frames: uint8 (T, C, H, W).
             seed: the clip's own seed.
-            moments: which frame of the video each is. With them, frames of one video that are of the same size are augmented alike
-                by the transforms of several models, whatever their numbers of frames and crop sizes: what is drawn for
-                a single frame follows its moment, and boxes are drawn relative to the picture.
+            origin: where the frames come from. With it, clips of one video are augmented alike by the transforms of several
+                models, whatever their numbers of frames, the size of the frames and that of the model.
 
         Returns:
             float (T, C, height, width), normalised.
@@ -187,7 +199,10 @@ class TrainTransform:
         config = self.augmentation
         crop, flip, color, operations, erase = (derive_rng(seed, part) for part in range(5))
         if config.scale is not None:
-            box = random_crop_box(crop, *frames.shape[-2:], config.scale, config.ratio)
+            height, width = frames.shape[-2:]
+            canvas = (height, width) if origin is None else origin.size
+            box = random_crop_box(crop, *canvas, config.scale, config.ratio)
+            box = scale_box(box, (height / canvas[0], width / canvas[1]))
             frames = tvF.resized_crop(frames, *box, size=list(self.crop_size), antialias=True)
         if flip.random() < self.flip_probability:
             frames = tvF.horizontal_flip(frames)
@@ -196,7 +211,9 @@ class TrainTransform:
             if not config.color_per_frame:
                 frames = adjust_color(frames, color, *amounts)
             else:
-                of_frame = [color] * len(frames) if moments is None else [derive_rng(seed, 2, m) for m in moments]
+                of_frame = [color] * len(frames)
+                if origin is not None:
+                    of_frame = [derive_rng(seed, 2, moment) for moment in origin.moments]
                 frames = torch.cat(
                     [adjust_color(frame, rng, *amounts) for frame, rng in zip(frames.split(1), of_frame, strict=True)]
                 )
@@ -214,7 +231,7 @@ class TrainTransform:
         clip = self.processor.transform_clip(frames, **fixed)
         if erase.random() < config.erasing_probability:
             height, width = clip.shape[-2:]
-            canvas = (height, width) if moments is None else (_CANVAS, _CANVAS)
+            canvas = (height, width) if origin is None else (_CANVAS, _CANVAS)
             box = random_crop_box(erase, *canvas, config.erasing_area, (0.3, 3.3))
             box = scale_box(box, (height / canvas[0], width / canvas[1]))
             clip = erase_box(clip, box, erase if config.erasing_fill == "noise" else None)

@@ -93,6 +93,12 @@ def cache_teacher_outputs(
         raise ValueError("a stream cannot be asked about once and for all: load the data set with streaming=False")
     if class_names is None:
         class_names = label_names(rows) if getattr(rows, "features", None) else getattr(teacher, "class_names", ())
+    if teacher.processor is None:
+        raise ValueError(
+            "the teacher has no processor, which says what its clips look like: open it with processor=..."
+        )
+    if views is None:
+        raise ValueError("answers to new views in every epoch cannot be stored: pass `views`, the number of them")
     settings = ViewSettings.make(
         [teacher.processor], augmentation, class_names, views, view_seed, decode_size, horizontal_flips
     )
@@ -156,13 +162,15 @@ class UnaskedViews(Dataset):
 
 
 def teacher_identity(teacher) -> dict:
-    """What a teacher is recognised by, in terms of JSON: its weights, and where its features are taken."""
+    """What a teacher is recognised by, in terms of JSON: its weights, its order of classes, and where its features are taken."""
     fingerprint = getattr(teacher, "fingerprint", None)
     if fingerprint is None:
         fingerprint = weights_fingerprint(teacher.model)
     identity = {"fingerprint": fingerprint() if callable(fingerprint) else fingerprint}
     if getattr(teacher, "spec", None) is not None:
         identity["features"] = str(teacher.spec)
+    if getattr(teacher, "class_order", None) is not None:
+        identity["class_order"] = torch.as_tensor(teacher.class_order).tolist()
     return identity
 
 
@@ -183,6 +191,12 @@ def _ask(teacher, items, writer, outputs, grid) -> None:
     pixels = torch.stack([pixels for _, _, pixels in items])
     with torch.no_grad():
         found = teacher(pixels.to(getattr(teacher, "device", None) or "cpu"))
+    lacking = [name for name in outputs if getattr(found, name, None) is None]
+    if lacking:
+        raise ValueError(
+            f"the teacher {getattr(teacher, 'name', None)!r} gives no {' and no '.join(lacking)}: open it with the `FeatureSpec` of its "
+            "last feature map, or store outputs=('logits',)"
+        )
     answers = {name: getattr(found, name).float() for name in outputs}
     if grid is not None and "features" in answers:
         answers["features"] = F.adaptive_avg_pool3d(answers["features"], tuple(grid))
