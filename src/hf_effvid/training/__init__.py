@@ -9,6 +9,9 @@ from .checkpointing import IncompleteCheckpointError, last_complete_checkpoint
 from .classification import train_classifier
 from .detection import train_detector
 from .detection_task import DetectionTask
+from .distillation import distill_classifier
+from .distillation_settings import DistillationError, DistillationSettings
+from .dual_teacher_distiller import DualTeacherDistiller
 from .modulation_log import ModulationLog
 from .nonfinite import NonFiniteError
 from .outcome import TrainOutcome
@@ -24,6 +27,9 @@ __all__ = [
     "ClassificationTask",
     "ClipReading",
     "DetectionTask",
+    "DistillationError",
+    "DistillationSettings",
+    "DualTeacherDistiller",
     "EffVidTrainer",
     "EffVidTrainingArguments",
     "IncompleteCheckpointError",
@@ -34,6 +40,7 @@ __all__ = [
     "Task",
     "TrainOutcome",
     "calibrate_budget",
+    "distill_classifier",
     "evaluate_budget",
     "last_complete_checkpoint",
     "train_classifier",

@@ -164,6 +164,12 @@ class DistillationSettings:
         }
         return tuple(name for name, is_on in on.items() if is_on)
 
+    @property
+    def needs_class_numbers(self) -> bool:
+        """Whether a term cannot do with shares of two classes, as mixup and cutmix make them."""
+        judges = self.label_gate or self.weighting == "ca_mkd"
+        return "kd" in self.terms and (judges or self.kd_loss in ("dkd", "ofa"))
+
     def needed_of(self, role: str, roles=ROLES) -> frozenset[str]:
         """Which outputs of a teacher the terms read: of `logits`, `features` and `embeddings`; empty: it need not run.
 
