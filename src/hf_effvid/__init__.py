@@ -28,6 +28,7 @@ _PUBLIC_NAMES = {
     "LiteTimesformerModel": "models.modeling_lite_timesformer",
     "LiteTimesformerForVideoClassification": "models.modeling_lite_timesformer",
     "select_tokens": "compression.host_selection",
+    "VideoDifficultyGauge": "models.difficulty_gauge",
     "merge_tokens": "models.merging_videomae",
     "drop_blocks": "compression.block_drop",
     "score_blocks": "compression.block_scores",

@@ -11,6 +11,7 @@ from transformers.image_utils import SizeDict
 from transformers.utils import logging
 
 from .host_loading import one_line_errors
+from .models.pixel_statistics import pixel_statistics
 from .models.video_processing_effvid import EffVidVideoProcessor, crop_frames, crop_places
 
 
@@ -197,12 +198,7 @@ def with_recipe(processor, config):
     Raises:
         ValueError: the configuration does not say.
     """
-    scale = float(getattr(processor, "rescale_factor", None) or 1 / 255) * 255
-    # ViViT shifts pixels to [-1, 1] before it normalises
-    offset = 1.0 if getattr(processor, "offset", False) else 0.0
-    normalize = bool(getattr(processor, "do_normalize", True))
-    mean = list(processor.image_mean) if normalize else [0.0] * 3
-    std = list(processor.image_std) if normalize else [1.0] * 3
+    mean, std = pixel_statistics(processor)
     center_crop = bool(getattr(processor, "do_center_crop", False)) and processor.crop_size is not None
     fields = {"size": _plain_size(processor.size), "do_center_crop": center_crop}
     if center_crop:
@@ -211,8 +207,8 @@ def with_recipe(processor, config):
         num_frames=required_frames_per_clip(config),
         do_resize=bool(getattr(processor, "do_resize", True)),
         resample=int(getattr(processor, "resample", None) or 2),
-        image_mean=[(value + offset) / scale for value in mean],
-        image_std=[value / scale for value in std],
+        image_mean=mean,
+        image_std=std,
         **fields,
     )
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers import VideoMAEForVideoClassification
 
-from hf_effvid import LiteVideoMAEConfig, LiteVideoMAEForVideoClassification
-from hf_effvid.models.budget_gauges import BudgetProbe, ModelGauge, confidence_of
+from hf_effvid import EffVidVideoProcessor, LiteVideoMAEConfig, LiteVideoMAEForVideoClassification
+from hf_effvid.models.budget_gauges import BudgetProbe, confidence_of
+from hf_effvid.models.difficulty_gauge import VideoDifficultyGauge
 from hf_effvid.models.selection_scope import SelectionScopeError, fold_clips, unfold_clips
 from hf_effvid.models.token_budget import BudgetPolicy
 
@@ -211,8 +212,9 @@ def test_a_cascade_asks_the_small_budget_first(clips):
 def test_another_classifier_decides_and_stays_outside(tmp_path, clips):
     model, other = tiny_model(), tiny_model(seed=7)
     other.config.keep_ratio = 1.0
-    statistics = ([0.4] * 3, [0.2] * 3, [0.5] * 3, [0.3] * 3)
-    gauge = ModelGauge(other, *statistics, size=(32, 32), num_frames=8)
+    recipe = {"crop_size": 32, "num_frames": 8}
+    own = EffVidVideoProcessor(image_mean=[0.5] * 3, image_std=[0.3] * 3, **recipe)
+    gauge = VideoDifficultyGauge(other, own, EffVidVideoProcessor(image_mean=[0.4] * 3, image_std=[0.2] * 3, **recipe))
     confidence = gauge(clips)
     with torch.no_grad():
         pixels = (clips * 0.2 + 0.4 - 0.5) / 0.3

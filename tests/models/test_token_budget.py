@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.utils import ModelOutput
 
-from hf_effvid.models.budget_gauges import BudgetProbe, ModelGauge, confidence_of, pool_embeddings
+from hf_effvid.models.budget_gauges import BudgetProbe, confidence_of, pool_embeddings
 from hf_effvid.models.selection_scope import SelectionScopeError, check_one_clip, fold_clips, unfold_clips
 from hf_effvid.models.token_budget import (
     BudgetPolicy,
@@ -190,46 +190,6 @@ def test_a_probe_sees_mean_and_deviation_of_the_embeddings():
     assert half(embeddings.bfloat16()).dtype == torch.float32
     permuted = embeddings[:, torch.randperm(7)]
     torch.testing.assert_close(probe(permuted), probe(embeddings))
-
-
-class PixelMean(torch.nn.Module):
-    """A classifier whose logits are the mean pixel of each colour; it remembers what it was shown."""
-
-    def __init__(self, num_frames=None):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(()))
-        self.config = type("Config", (), {"num_frames": num_frames, "frames_per_clip": None})()
-
-    def forward(self, pixel_values):
-        self.seen = pixel_values
-        return ModelOutput(logits=pixel_values.mean((1, 3, 4)) * self.weight)
-
-
-def test_a_model_gauge_sees_pixels_of_its_own_kind():
-    raw = torch.rand(2, 8, 3, 12, 20)
-    host_mean, host_std, own_mean, own_std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4], [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
-    shape = (1, 1, 3, 1, 1)
-    host = (raw - torch.tensor(host_mean).view(shape)) / torch.tensor(host_std).view(shape)
-    model = PixelMean()
-    gauge = ModelGauge(model, host_mean, host_std, own_mean, own_std, size=(6, 10), num_frames=4)
-    confidence = gauge(host)
-    assert model.seen.shape == (2, 4, 3, 6, 10) and not model.training
-    wanted = torch.nn.functional.interpolate(
-        raw[:, [1, 3, 5, 7]].flatten(0, 1), (6, 10), mode="bilinear", antialias=True
-    )
-    wanted = (wanted.unflatten(0, (2, 4)) - torch.tensor(own_mean).view(shape)) / torch.tensor(own_std).view(shape)
-    torch.testing.assert_close(model.seen, wanted)
-    torch.testing.assert_close(confidence, wanted.mean((1, 3, 4)).softmax(-1).amax(-1))
-    assert gauge.pixels(host[:, :2]).shape[1] == 4  # frames repeat
-
-
-def test_a_model_gauge_between_two_processors():
-    from hf_effvid import EffVidVideoProcessor
-
-    own = EffVidVideoProcessor(crop_size=18, image_mean=[0.1] * 3, image_std=[0.5] * 3)
-    gauge = ModelGauge.between(PixelMean(num_frames=4), own, EffVidVideoProcessor(crop_size=24))
-    assert (gauge.size, gauge.num_frames, gauge.image_mean) == ((18, 18), 4, [0.1] * 3)
-    assert gauge(torch.randn(1, 8, 3, 24, 24)).shape == (1,)
 
 
 # ---- one clip at a time -----------------------------------------------------------------------------------------------

@@ -8,17 +8,20 @@ import torch
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from typer.testing import CliRunner
 
-from hf_effvid import EffVidVideoProcessor, LiteVideoMAEForVideoClassification
+from hf_effvid import EffVidVideoProcessor, LiteVideoMAEForVideoClassification, VideoDifficultyGauge, X3DConfig
 from hf_effvid.cli import app
 from hf_effvid.compression import BudgetCosts, CalibrationError
 from hf_effvid.data.synthetic import make_motion_dataset
 from hf_effvid.evaluation import ResultsFile
-from hf_effvid.models.budget_gauges import BudgetProbe, ModelGauge, confidence_of
+from hf_effvid.evaluation.temperature_scaling import fit_temperature
+from hf_effvid.models.budget_gauges import BudgetProbe, confidence_of
+from hf_effvid.models.difficulty_gauge import GaugeNotAvailableError
 from hf_effvid.models.token_budget import BudgetPolicy
 from hf_effvid.training.budget_calibration import CALIBRATION_NAME, PUBLISHED_EASY_SHARE, calibrate_budget
 from hf_effvid.training.budget_evaluation import evaluate_budget
 from hf_effvid.training.budget_measuring import ClipReading, gmacs_at, keep_ratio_of_cost, measure_clips
 from hf_effvid.training.budget_probe import fit_budget_probe
+from hf_effvid.training.model_setup import open_classifier
 from tests.hub.test_selection_section import report
 from tests.models.test_adaptive_lite_videomae import tiny_model
 
@@ -167,19 +170,90 @@ def test_a_share_that_saves_nothing_is_said_to(videos, model, processor):
     assert "no less than the base budget" in found.summary()
 
 
-def test_the_users_own_classifier(videos, model, processor):
-    other = tiny_model(seed=5)
-    gauge = ModelGauge.between(other, processor, processor)
-    found = calibrate_budget(model, videos, gauge=gauge, share=0.4, processor=processor, reading=QUIET)
-    assert found.policy.gauge == "model" and found.gauge_accuracy is None
-    # the gauge's own cost is counted: a whole pass of the same host at its own budget
-    assert found.costs.gauge == pytest.approx(gmacs_at(other, (1, 8, 3, 32, 32), 0.5), rel=1e-6)
+def test_any_callable_as_a_gauge(videos, model, processor):
+    found = calibrate_budget(
+        model,
+        videos,
+        gauge=lambda clips: clips.std((1, 2, 3, 4)).sigmoid(),
+        share=0.4,
+        processor=processor,
+        reading=QUIET,
+    )
+    assert found.policy.gauge == "model" and found.gauge_accuracy is None and found.temperature is None
+    assert found.policy.gauge_model is None and found.costs.gauge == 0
     report, _ = evaluate_budget(
         model, videos, split="validation", processor=processor, reading=QUIET, compare_fixed=False
     )
     assert report.easy_share == pytest.approx(found.thresholds.easy_share)
     assert report.accuracy["adaptive"] == pytest.approx(found.held_out["adaptive"])
     assert "fixed" not in report.differences and report.calibration_error is None
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    """A small X3D that knows the same classes in another order, saved with a processor of its own."""
+    from tests.test_students import SMALL
+
+    folder = tmp_path_factory.mktemp("student")
+    config = X3DConfig(**SMALL["x3d"], num_frames=4, image_size=24)
+    torch.manual_seed(0)
+    small = open_classifier(config, CLASSES[::-1]).eval()
+    with torch.no_grad():
+        small.classifier.weight.mul_(60)
+    small.save_pretrained(folder)
+    EffVidVideoProcessor(num_frames=4, size={"shortest_edge": 24}, crop_size=24).save_pretrained(folder)
+    return folder
+
+
+def test_a_student_as_gauge(tmp_path, videos, model, processor, student):
+    found = calibrate_budget(
+        model, videos, gauge=str(student), share=0.4, processor=processor, reading=QUIET, time_rounds=2
+    )
+    fit, policy = found.temperature, found.policy
+    assert policy.gauge_model == str(student) and policy.gauge_temperature == fit.temperature != 1
+    assert fit.nll_after < fit.nll_before and fit.n == 20 and found.gauge_accuracy == fit.accuracy
+    # classes by name, not by number
+    gauge = VideoDifficultyGauge.from_pretrained(student, processor)
+    logits, labels = [], []
+    for index, name in enumerate(sorted(CLASSES)):
+        for path in sorted((videos / "validation" / name).iterdir()):
+            logits.append(gauge.logits(processor(path, return_tensors="pt")["pixel_values"]).flip(-1)[0])
+            labels.append(CLASSES[index])
+    names = sorted(CLASSES)
+    again = fit_temperature(torch.stack(logits).numpy(), np.asarray([names.index(name) for name in labels]))
+    assert again.temperature == pytest.approx(fit.temperature, rel=1e-4)
+    # the thresholds are those of calibrated confidences
+    own = gauge.with_temperature(fit.temperature)
+    confidence = torch.cat([own(processor(path, return_tensors="pt")["pixel_values"])
+                            for path in sorted((videos / "validation").rglob("*.mp4"))])  # fmt: skip
+    assert float(policy.is_easy(confidence).float().mean()) == pytest.approx(found.thresholds.easy_share)
+    assert "negative log-likelihood" in found.summary() and "ms per clip" in found.summary()
+    assert 0 < found.costs.gauge < found.costs.easy
+    found.save(tmp_path / "lite")
+    saved = json.loads((tmp_path / "lite" / CALIBRATION_NAME).read_text())
+    assert saved["temperature"]["temperature"] == fit.temperature and saved["timing"]["rounds"] == 2
+    # opens back, gauge included
+    report, entries = evaluate_budget(
+        str(tmp_path / "lite"), videos, split="validation", reading=QUIET, compare_fixed=False
+    )
+    assert report.easy_share == pytest.approx(found.thresholds.easy_share)
+    assert report.calibration_error == pytest.approx(fit.ece_after, abs=1e-6)
+    assert report.calibration_error_before == pytest.approx(fit.ece_before, abs=1e-6)
+    assert entries[0].protocol["budget_policy"]["gauge_model"] == str(student)
+
+
+def test_a_gauge_of_other_classes_has_no_temperature(videos, model, processor, student):
+    gauge = VideoDifficultyGauge.from_pretrained(student)
+    gauge.model.config.id2label = {index: f"other {index}" for index in range(5)}
+    found = calibrate_budget(model, videos, gauge=gauge, share=0.4, processor=processor, reading=QUIET)
+    assert found.temperature is None and found.gauge_accuracy is None and found.policy.gauge_temperature == 1
+    assert "its classes are not the model's" in found.summary()
+    assert found.policy.host_mean == list(processor.image_mean)
+
+
+def test_a_gauge_that_is_nowhere(videos, model, processor):
+    with pytest.raises(GaugeNotAvailableError, match="no/such"):
+        calibrate_budget(model, videos, gauge="no/such", processor=processor, reading=QUIET)
 
 
 def test_without_a_validation_split_the_videos_that_training_holds_out(tmp_path, videos, model, processor):
@@ -233,7 +307,18 @@ def test_from_the_command_line(tmp_path, videos, model, processor):
         str(tmp_path / "out"),
         "--quiet",
     ]
-    options = ["--gauge", "cascade", "--share", "0.6", "--evaluate-on", "test", "--results", str(tmp_path / "r.json")]
+    options = [
+        "--gauge",
+        "cascade",
+        "--share",
+        "0.6",
+        "--time-rounds",
+        "2",
+        "--evaluate-on",
+        "test",
+        "--results",
+        str(tmp_path / "r.json"),
+    ]
     done = CliRunner().invoke(app, ["select", "calibrate", *where, *options, "--json"])
     assert done.exit_code == 0, done.output
     shown = json.loads(done.stdout)
@@ -245,5 +330,6 @@ def test_from_the_command_line(tmp_path, videos, model, processor):
     assert loaded.config.budget_policy == shown["calibration"]["policy"]
     assert json.loads((tmp_path / "out" / "budget_evaluation.json").read_text()) == shown["evaluation"]
     assert len(ResultsFile.load(tmp_path / "r.json").results) == 3
+    assert shown["calibration"]["timing"]["rounds"] == 2
     refused = CliRunner().invoke(app, ["select", "calibrate", *where, "--gauge", "cascade", "--split", "test"])
     assert isinstance(refused.exception, CalibrationError)

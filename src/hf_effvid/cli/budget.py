@@ -1,6 +1,7 @@
 """LITE++: a budget of tokens per clip, calibrated on held-out videos."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,8 @@ Lite = Annotated[str, typer.Option("--model", "-m", help="Folder or Hub id of a 
 Gauge = Annotated[
     str,
     typer.Option(
-        help="Who says how sure: probe (on patch embeddings, fitted on train) or cascade (the model itself)."
+        help="Who says how sure: probe (on patch embeddings, fitted on train), cascade (the model itself), or the folder or Hub id of "
+        "another classifier, best a small one."
     ),
 ]
 Share = Annotated[
@@ -44,6 +46,9 @@ Split = Annotated[str | None, typer.Option(help="Split of the thresholds; defaul
 EvaluateOn = Annotated[
     str | None,
     typer.Option(help="Also compare on this split: with one keep ratio of equal cost, and with chance."),
+]
+TimeRounds = Annotated[
+    int, typer.Option(min=0, help="Rounds in which the gauge is timed against what it saves; 0: do not.")
 ]
 Results = Annotated[Path | None, typer.Option(help="Results file (JSON) to write or extend with that.")]
 
@@ -63,6 +68,7 @@ def calibrate(
     force: Annotated[bool, typer.Option("--force", help="Allow the test split.")] = False,
     evaluate_on: EvaluateOn = None,
     results: Results = None,
+    time_rounds: TimeRounds = 15,
     multi_view: Annotated[bool, typer.Option("--multi-view", help="All views of the recipe, not one each.")] = False,
     root: Root = None,
     format: Format = None,
@@ -79,16 +85,16 @@ def calibrate(
     """Give every clip its own budget (LITE++): thresholds from held-out videos, never from the test split.
 
     Example: `effvid select calibrate --model lite/model --data my_videos/ --output-dir litepp --share 0.49 --evaluate-on test`
+
+    Example: `effvid select calibrate --model lite/model --data my_videos/ --output-dir litepp --gauge student/model`
     """
     from ..evaluation.results import add_results
     from ..training.budget_calibration import calibrate_budget
     from ..training.budget_evaluation import evaluate_budget
     from ..training.budget_measuring import ClipReading
 
-    if gauge not in ("probe", "cascade"):
-        raise typer.BadParameter(
-            f"expected probe or cascade, got {gauge!r}; another classifier: calibrate_budget in Python"
-        )
+    if gauge not in ("probe", "cascade") and not os.path.isdir(gauge) and "/" not in gauge:
+        raise typer.BadParameter(f"expected probe or cascade, or a folder or Hub id of a classifier, got {gauge!r}")
     if results is not None and evaluate_on is None:
         raise typer.BadParameter("--results needs --evaluate-on: a calibration alone is no result")
     reading = ClipReading(multi_view, batch_size, max_videos, num_workers, device, show_progress(quiet))
@@ -106,6 +112,7 @@ def calibrate(
         force=force,
         reading=reading,
         max_probe_videos=max_videos,
+        time_rounds=time_rounds,
         trust_remote_code=trust_remote_code,
         **lists,
     )

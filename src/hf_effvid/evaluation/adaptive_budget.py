@@ -12,6 +12,7 @@ import numpy as np
 
 from .intervals import bootstrap_interval, paired_bootstrap_difference
 from .results import Cost, Metric, Provenance, ResultEntry
+from .temperature_scaling import expected_calibration_error, log_probabilities
 
 
 TASK = "token-selection"
@@ -109,6 +110,7 @@ class AdaptiveBudgetReport:
         differences: accuracy of `adaptive` minus that of the named one, with an interval: `{"difference", "interval"}`.
         curve: the gauge's calibration curve.
         calibration_error: expected calibration error of the gauge on its own classes, None without them.
+        calibration_error_before: the same without the temperature of its policy, where it has one.
         fixed_keep_ratio: see `BudgetMeasurement`.
     """
 
@@ -123,6 +125,7 @@ class AdaptiveBudgetReport:
     differences: dict
     curve: list = field(default_factory=list)
     calibration_error: float | None = None
+    calibration_error_before: float | None = None
     fixed_keep_ratio: float | None = None
 
     def to_dict(self) -> dict:
@@ -269,7 +272,7 @@ def assess_adaptive_budget(measured: BudgetMeasurement, *, num_draws: int = 20, 
 
 def right_videos(logits, labels) -> np.ndarray:
     """(n,) bools: is the largest mean probability over the views (n, V, K) that of the label?"""
-    return _probabilities(logits).mean(1).argmax(-1) == labels
+    return np.exp(log_probabilities(logits)).mean(1).argmax(-1) == labels
 
 
 def calibration_curve(measured: BudgetMeasurement, num_bins: int = 10) -> tuple[list[CurveBin], float | None]:
@@ -280,12 +283,12 @@ def calibration_curve(measured: BudgetMeasurement, num_bins: int = 10) -> tuple[
     confidence = np.asarray(measured.confidence, dtype=float).ravel()
     labels = np.repeat(measured.labels, measured.is_easy.shape[1])
     easy, base = (
-        _probabilities(logits).reshape(len(labels), -1).argmax(-1) == labels
+        np.asarray(logits).reshape(len(labels), -1).argmax(-1) == labels
         for logits in (measured.easy_logits, measured.base_logits)
     )
     gauge = None if measured.gauge_correct is None else np.asarray(measured.gauge_correct, dtype=bool).ravel()
     bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
-    curve, error = [], 0.0
+    curve = []
     for number in range(num_bins):
         mask = bins == number
         if not mask.any():
@@ -303,9 +306,7 @@ def calibration_curve(measured: BudgetMeasurement, num_bins: int = 10) -> tuple[
                 float(base[mask].mean()),
             )
         )
-        if own is not None:
-            error += mask.mean() * abs(own - mean)
-    return curve, None if gauge is None else float(error)
+    return curve, None if gauge is None else expected_calibration_error(confidence, gauge, num_bins)
 
 
 def _mixture(measured, is_easy):
@@ -315,9 +316,3 @@ def _mixture(measured, is_easy):
 def _paired(adaptive, rival, seed):
     found = paired_bootstrap_difference(adaptive, rival, seed)
     return {name: found[name] for name in ("difference", "interval", "only_a", "only_b")}
-
-
-def _probabilities(logits):
-    shifted = np.asarray(logits, dtype=np.float64)
-    shifted = np.exp(shifted - shifted.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)

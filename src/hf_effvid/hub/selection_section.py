@@ -78,10 +78,11 @@ def selection_section(config, report: TokenFaithfulness | None, repo_id: str, re
 
 def _budget_line(config) -> str:
     policy = BudgetPolicy(**config.budget_policy)
+    named = escape_code(policy.gauge_model) if policy.gauge_model else "of the user"
     gauge = {
         "probe": "a linear probe on its patch embeddings, which is part of the weights,",
         "cascade": "the model itself at the small budget",
-        "model": "another classifier, which is not part of this repository (`set_budget_policy(policy, gauge=...)`),",
+        "model": f"another classifier ({named}), which is not part of this repository (`load_budget_gauge(name)`),",
     }[policy.gauge]
     return (
         f"Clips have budgets of their own (LITE++): {policy.easy_ratio(config.keep_ratio):.0%} of the tokens where {gauge} is less than "

@@ -9,7 +9,8 @@ With the confidence c of the gauge (the largest softmax probability), two thresh
 P_easy = .3 for P in {.9, .7, .5} and .2 for P = .3. The paper does not print its thresholds; here they are calibrated on held-out
 videos. Three gauges:
 
-* `model`: any video classifier of the user, with pixels of its own (`budget_gauges.ModelGauge`); it is never part of the checkpoint.
+* `model`: any video classifier, with pixels of its own (`difficulty_gauge.VideoDifficultyGauge`); the policy names it, it is never part of
+  the checkpoint.
 * `probe`: a linear classifier on pooled patch embeddings, which the host has computed anyway.
 * `cascade`: the host itself at P_easy; the answer stands where the rule says easy, other clips run again at P.
 
@@ -19,11 +20,13 @@ same numbers as clip by clip.
 
 import functools
 import math
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
 from .budget_gauges import POOLINGS, BudgetProbe, confidence_of
+from .difficulty_gauge import GaugeNotAvailableError, VideoDifficultyGauge
 
 
 GAUGES = ("model", "probe", "cascade")
@@ -53,6 +56,9 @@ class BudgetPolicy:
         gauge: one of `GAUGES`.
         probe_pooling: what the probe sees of the patch embeddings over all tokens, one of `POOLINGS`.
         bucket_multiple: buckets are filled up to a multiple of this with repeated clips, so that a compiled model meets few batch sizes.
+        gauge_model: for the gauge `model`, the folder or Hub id of the classifier; None: whoever loads the model sets it.
+        gauge_temperature: what its logits are divided by, see `difficulty_gauge.py`; None: the gauge's own.
+        host_mean, host_std: the normalisation of the clips that the model gets, which the gauge undoes; None: it need not be undone.
 
     Raises:
         ValueError: a field out of range.
@@ -64,6 +70,10 @@ class BudgetPolicy:
     gauge: str = "probe"
     probe_pooling: str = "mean_std"
     bucket_multiple: int = 1
+    gauge_model: str | None = None
+    gauge_temperature: float | None = None
+    host_mean: list | tuple | None = None
+    host_std: list | tuple | None = None
 
     def __post_init__(self):
         if not 0 <= self.low <= self.high <= 1:
@@ -76,6 +86,10 @@ class BudgetPolicy:
             raise ValueError(f"probe_pooling must be one of {POOLINGS}, got {self.probe_pooling!r}.")
         if self.bucket_multiple < 1:
             raise ValueError(f"bucket_multiple must be an integer >= 1, got {self.bucket_multiple}.")
+        if self.gauge_temperature is not None and not self.gauge_temperature > 0:
+            raise ValueError(f"gauge_temperature must be above 0, got {self.gauge_temperature}.")
+        if (self.host_mean is None) != (self.host_std is None):
+            raise ValueError("host_mean and host_std belong together: give both or neither.")
 
     def easy_ratio(self, base_keep_ratio):
         """The small budget beside a base budget.
@@ -229,8 +243,9 @@ class TokenBudgetMixin:
         Args:
             policy: a `BudgetPolicy`, or None to go back to `config.keep_ratio` for all clips.
             probe: the trained `BudgetProbe` of a policy whose gauge is `probe`.
-            gauge: for the gauge `model`, what gives the confidence (B,) of clips (B, T, C, H, W): a `ModelGauge` or any callable. It is
-                not saved: whoever loads the model sets it again, or passes `selection_extras={"confidence": ...}`.
+            gauge: for the gauge `model`, what gives the confidence (B,) of clips (B, T, C, H, W): a `VideoDifficultyGauge`, whose name,
+                temperature and view of this model's pixels become part of the policy where that does not say them, or any callable. The
+                gauge is not saved. A named one is loaded again when it is first asked; others are set again by whoever loads the model.
 
         Raises:
             ValueError: the policy needs a probe that is not given, or does not fit `config.keep_ratio`.
@@ -249,15 +264,49 @@ class TokenBudgetMixin:
             self.budget_probe = probe.to(reference.device, reference.dtype).requires_grad_(False)
         elif policy.gauge != "probe":
             self.budget_probe = None
+        if hasattr(gauge, "under"):
+            policy, gauge = gauge.under(policy)
         self.config.budget_policy = policy.to_dict()
         object.__setattr__(self, "_budget_gauge", gauge)
+
+    def load_budget_gauge(self, name=None, **options):
+        """Loads the classifier that the policy asks, once; what it is called then stands in the policy.
+
+        Args:
+            name: folder or Hub id; None: the one that the policy names, as it is or inside of this model's own folder.
+            options: of `VideoDifficultyGauge.from_pretrained`, such as `trust_remote_code=True`.
+
+        Raises:
+            GaugeNotAvailableError: the policy asks no classifier or names none, or it does not open.
+        """
+        policy = BudgetPolicy(**self.config.budget_policy) if self.config.budget_policy else None
+        if policy is None or policy.gauge != "model":
+            raise GaugeNotAvailableError("the budget policy of this model asks no other classifier.")
+        name = name or policy.gauge_model
+        if name is None:
+            raise GaugeNotAvailableError(
+                "The budget policy of this model asks a classifier that is not part of it, and does not name it: give it with "
+                "set_budget_policy(policy, gauge=VideoDifficultyGauge(...)) or load_budget_gauge(name), pass "
+                "selection_extras={'confidence': (B,)}, or pass one keep_ratio."
+            )
+        inside = os.path.join(self.name_or_path or "", name)
+        place = inside if not os.path.isdir(name) and os.path.isdir(inside) else name
+        try:
+            gauge = VideoDifficultyGauge.from_pretrained(place, **options).to(self.device)
+        except GaugeNotAvailableError as error:
+            raise GaugeNotAvailableError(
+                f"The budget policy of this model asks a classifier that is not part of it: {error} Give it with load_budget_gauge(name, "
+                "trust_remote_code=...), pass selection_extras={'confidence': (B,)}, or pass one keep_ratio."
+            ) from error
+        self.set_budget_policy(replace(policy, gauge_model=os.fspath(name)), gauge=gauge)
+        return self._budget_gauge
 
     @torch.compiler.disable
     def gauge_confidence(self, pixel_values, selection_extras=None):
         """How sure the gauge of the policy is of every clip, (B,); None for a cascade, which asks the host itself.
 
         Raises:
-            ValueError: the gauge is the user's classifier, and neither it nor its confidence was given.
+            GaugeNotAvailableError: the gauge is a classifier that is neither given nor to be found under the name in the policy.
         """
         policy = BudgetPolicy(**self.config.budget_policy)
         given = (selection_extras or {}).get("confidence")
@@ -277,10 +326,7 @@ class TokenBudgetMixin:
                 embeddings = self.embed_patches(pixel_values) if embeddings is None else embeddings
                 return confidence_of(self.budget_probe(embeddings))
         if self._budget_gauge is None:
-            raise ValueError(
-                "The budget policy of this model asks a classifier that is not part of it: give it with "
-                "set_budget_policy(policy, gauge=ModelGauge(...)), pass selection_extras={'confidence': (B,)}, or pass one keep_ratio."
-            )
+            self.load_budget_gauge()
         return self._budget_gauge(pixel_values)
 
 

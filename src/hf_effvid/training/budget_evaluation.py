@@ -1,13 +1,16 @@
 """`evaluate_budget`: what LITE++ brings on a data set, against a fixed keep ratio of equal cost and against chance."""
 
+import numpy as np
+
 from ..compression.budget_calibration import CalibrationError, choose_split
 from ..data import load_video_dataset
 from ..evaluation.adaptive_budget import AdaptiveBudgetReport, assess_adaptive_budget
 from ..evaluation.opening import model_name
 from ..evaluation.protocol import describe_protocol
 from ..evaluation.provenance import current_provenance
+from ..evaluation.temperature_scaling import expected_calibration_error, log_probabilities
 from ..models.token_budget import BudgetPolicy
-from .budget_calibration import open_lite_classifier
+from .budget_calibration import open_gauge, open_lite_classifier
 from .budget_measuring import (
     ClipReading,
     as_measurement,
@@ -59,11 +62,13 @@ def evaluate_budget(
     policy, base = BudgetPolicy(**model.config.budget_policy), model.config.keep_ratio
     easy = policy.easy_ratio(base)
     if gauge is not None:
-        model.set_budget_policy(policy, gauge=gauge)
+        model.set_budget_policy(policy, gauge=open_gauge(gauge, processor, trust_remote_code, model.device))
+    elif policy.gauge == "model" and policy.gauge_model is not None and model._budget_gauge is None:
+        model.load_budget_gauge(trust_remote_code=trust_remote_code)
     splits = load_video_dataset(data, **load_kwargs)
     splits = splits if isinstance(splits, dict) else {split: splits}
     rows = splits[choose_split(splits, split, force=True)]
-    asked = policy.gauge if policy.gauge != "model" else model.gauge_confidence
+    asked = policy.gauge if policy.gauge != "model" else model._budget_gauge or model.gauge_confidence
     ask = gauge_of(model, asked, model.budget_probe, easy)
     answers = measure_clips(
         model, rows, processor, reading, keep_ratios=(easy, base), gauge=ask, description="evaluating"
@@ -78,6 +83,9 @@ def evaluate_budget(
         fixed = {"fixed_logits": again.logits[ratio], "fixed_keep_ratio": ratio, "fixed_gmacs": gmacs}
         measured = as_measurement(model, answers, policy, costs, **fixed)
     report = assess_adaptive_budget(measured, num_draws=num_draws, seed=seed)
+    if answers.gauge_logits is not None and policy.gauge_temperature is not None:
+        untempered = np.exp(log_probabilities(answers.gauge_logits)).max(-1)
+        report.calibration_error_before = expected_calibration_error(untempered.ravel(), answers.gauge_correct.ravel())
     dataset = getattr(getattr(rows, "info", None), "dataset_name", None) or "unnamed"
     protocol = describe_protocol(processor, reading.multi_view)
     protocol |= {"budget_policy": policy.to_dict(), "keep_ratio": base}

@@ -52,8 +52,9 @@ class ClipAnswers:
         realised: keep ratio -> share of tokens that was really kept, k / N.
         confidence: (n, V) of the gauge; None where none was asked.
         features: (n * V, F) pooled embeddings; None where they were not wanted.
-        gauge_correct: (n, V) bools, None for a gauge without classes of this model.
+        gauge_logits: (n, V, K) of the gauge in the model's numbering, None for a gauge without its classes.
         views_shape: (V, T, C, H, W).
+        examples: (k, T, C, H, W), single views of videos all over the split; None where none were wanted.
         failed: sources of the videos that could not be read, with the reason.
     """
 
@@ -63,13 +64,28 @@ class ClipAnswers:
     realised: dict
     confidence: np.ndarray | None
     features: torch.Tensor | None
-    gauge_correct: np.ndarray | None
+    gauge_logits: np.ndarray | None
     views_shape: tuple
+    examples: torch.Tensor | None = None
     failed: list = field(default_factory=list)
+
+    @property
+    def gauge_correct(self):
+        """(n, V) bools, None for a gauge without classes of this model."""
+        return None if self.gauge_logits is None else self.gauge_logits.argmax(-1) == self.labels[:, None]
 
 
 def measure_clips(
-    model, rows, processor, reading, *, keep_ratios=(), gauge=None, pooling=None, description="measuring"
+    model,
+    rows,
+    processor,
+    reading,
+    *,
+    keep_ratios=(),
+    gauge=None,
+    pooling=None,
+    num_examples=0,
+    description="measuring",
 ) -> ClipAnswers:
     """Runs a Lite model on every view of every video, decoded once.
 
@@ -79,8 +95,9 @@ def measure_clips(
         processor: with a recipe.
         reading: a `ClipReading`.
         keep_ratios: budgets to answer at.
-        gauge: `clips (B, T, C, H, W) -> (confidence (B,), predicted class (B,) or None)`.
+        gauge: `clips (B, T, C, H, W) -> (confidence (B,), logits (B, K) in the model's numbering or None)`.
         pooling: also collect embeddings pooled like this.
+        num_examples: also keep so many clips.
         description: of the progress bar.
 
     Raises:
@@ -93,13 +110,16 @@ def measure_clips(
     loader = RowLoader(processor, {"multi_view": reading.multi_view}, "video", "label")
     total = min(len(rows), reading.max_videos or len(rows)) if hasattr(rows, "__len__") else reading.max_videos
     videos = load_videos(rows, loader, skip=set(), max_videos=reading.max_videos, num_workers=reading.num_workers)
-    labels, sources, failed, columns, realised, shape = [], [], [], defaultdict(list), {}, None
+    labels, sources, failed, columns, realised, shape, examples = [], [], [], defaultdict(list), {}, None, []
+    apart = max(1, (total or num_examples) // num_examples) if num_examples else 0
     with evaluation_mode(model, device), torch.inference_mode():
         for video in tqdm(videos, total=total, desc=description, disable=not reading.progress):
             if video.error is not None:
                 failed.append({"source": video.source, "error": str(video.error)})
                 continue
             shape = tuple(video.pixel_values.shape)
+            if len(examples) < num_examples and len(labels) % apart == 0:
+                examples.append(video.pixel_values[0])
             labels.append(int(to_class(video.label)))
             sources.append(video.source)
             for clips in video.pixel_values.split(reading.batch_size):
@@ -111,9 +131,9 @@ def measure_clips(
                 if pooling is not None:
                     columns["features"].append(pool_embeddings(model.embed_patches(clips), pooling).cpu())
                 if gauge is not None:
-                    confidence, predicted = gauge(clips)
+                    confidence, logits = gauge(clips)
                     columns["confidence"].append(confidence.float().cpu())
-                    columns["predicted"] += [] if predicted is None else [predicted.cpu()]
+                    columns["gauge_logits"] += [] if logits is None else [logits.float().cpu()]
     if shape is None:
         first = failed[0]["error"] if failed else "the split is empty"
         raise NothingEvaluatedError(f"not one video could be read; the first error: {first}")
@@ -122,7 +142,6 @@ def measure_clips(
     def stacked(name):
         return torch.cat(columns[name]).unflatten(0, (len(labels), shape[0])).numpy() if columns.get(name) else None
 
-    predicted = stacked("predicted")
     return ClipAnswers(
         labels=labels,
         sources=sources,
@@ -130,8 +149,9 @@ def measure_clips(
         realised=realised,
         confidence=stacked("confidence"),
         features=torch.cat(columns["features"]) if "features" in columns else None,
-        gauge_correct=None if predicted is None else predicted == labels[:, None],
+        gauge_logits=stacked("gauge_logits"),
         views_shape=shape,
+        examples=torch.stack(examples) if examples else None,
         failed=failed,
     )
 
@@ -141,21 +161,41 @@ def gauge_of(model, gauge, probe=None, easy_keep_ratio=None):
 
     Args:
         model: the Lite classifier.
-        gauge: "probe", "cascade", or a callable that gives the confidence (B,) of clips.
+        gauge: "probe", "cascade", a `VideoDifficultyGauge`, or another callable that gives the confidence (B,) of clips.
         probe: for "probe".
         easy_keep_ratio: for "cascade".
     """
+    order = class_order(gauge, model.config) if hasattr(gauge, "logits") else None
 
     def ask(clips):
         if gauge == "probe":
             logits = probe(model.embed_patches(clips))
         elif gauge == "cascade":
             logits = model(pixel_values=clips, keep_ratio=easy_keep_ratio).logits
-        else:
+        elif not hasattr(gauge, "logits"):
             return torch.as_tensor(gauge(clips)), None
-        return confidence_of(logits), logits.argmax(-1)
+        else:
+            logits = gauge.logits(clips)
+            return confidence_of(logits, gauge.temperature), None if order is None else logits[:, order]
+        return confidence_of(logits), logits
 
     return ask
+
+
+def class_order(gauge, config):
+    """Where a gauge has the model's classes: a list of K numbers, None where its classes are others.
+
+    Args:
+        gauge: a `VideoDifficultyGauge`.
+        config: the model's configuration.
+    """
+    mine, other = (
+        [str(names.get(index, names.get(str(index)))) for index in range(len(names))]
+        for names in (config.id2label, gauge.model.config.id2label)
+    )
+    return (
+        [other.index(name) for name in mine] if sorted(mine) == sorted(other) and len(set(mine)) == len(mine) else None
+    )
 
 
 def as_measurement(model, answers, policy, costs, **fixed) -> BudgetMeasurement:
