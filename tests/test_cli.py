@@ -30,6 +30,7 @@ COMMANDS = (
     "select train",
     "select study",
     "compress",
+    "distill",
     "search",
     "convert",
     "export",

@@ -4,7 +4,7 @@ Data loading, training and plotting libraries are imported by the command that n
 """
 
 # in the order of `effvid --help`
-from . import videos, detect, cache, train, measure, select, study, budget, compress, search, publish  # noqa: F401, I001
+from . import videos, detect, cache, train, measure, select, study, budget, compress, distill, search, publish  # noqa: F401, I001
 from .application import app, main
 
 
