@@ -8,14 +8,14 @@
 # random views of every clip are stored once. Then the student (real_student.yaml) learns in five ways with 3 seeds, from the same views: alone, from
 # one teacher or the other, from both weighted alike, and with the full method. Beside it, networks of about as much training time from random weights
 # (real_rivals.yaml). The test split is looked at once, at the end. Results go to model_cards/results/distillation-NAME.json.
-# Starting again continues. STAGES="teachers students rivals compare" are the parts; SEEDS="0 1 2", ARMS="alone vit cnn uniform full", RIVALS="tsm x3d s3d
-# r2plus1d" what they hold; SPLIT=validation looks there; STEPS=2 is for a look at whether it runs. VIT_START is a folder that the ViT
-# starts from, VIT_STEPS how long it learns; CNN_TEACHER=finer a choice of its recipe.
+# Starting again continues. STAGES="teachers students rivals compare" are the parts; SEEDS="0 1 2", ARMS="full alone vit cnn uniform" (full first: it
+# stores all that others read) and RIVALS="video_focalnet tsm x3d s3d r2plus1d" what they hold; SPLIT=validation looks there; STEPS=2 is for a look at
+# whether it runs. VIT_START is a folder that the ViT starts from, VIT_STEPS how long it learns; CNN_TEACHER=finer a choice of its recipe.
 set -euo pipefail
 data=$1 name=$2 out=${3:-outputs/distillation}/$2
 here=$(dirname "$0")
 configs=$here/configs/distillation
-stages=" ${STAGES:-teachers students rivals compare} " seeds=${SEEDS:-0 1 2} arms=${ARMS:-alone vit cnn uniform full} rivals=${RIVALS:-tsm x3d s3d r2plus1d}
+stages=" ${STAGES:-teachers students rivals compare} " seeds=${SEEDS:-0 1 2} arms=${ARMS:-full alone vit cnn uniform} rivals=${RIVALS:-video_focalnet tsm x3d s3d r2plus1d}
 split=${SPLIT:-test}
 results=${RESULTS_DIR:-model_cards/results}/distillation-$name.json
 mkdir -p "$out"
@@ -24,40 +24,45 @@ export MALLOC_MMAP_MAX_=${MALLOC_MMAP_MAX_:-0} MALLOC_TRIM_THRESHOLD_=${MALLOC_T
 shorter=()
 [ -z "${STEPS:-}" ] || shorter=(--set training.max_steps="$STEPS" --set training.eval_steps="$STEPS" --set training.save_steps="$STEPS")
 
-run() { # command folder seed further options: a run with its processor seconds beside it
-    [ -f "$2/training.json" ] && return
-    mkdir -p "$2"
-    { TIMEFORMAT='%U %S'; time effvid "$1" "$data" --output-dir "$2" --seed "$3" --quiet --resume "${@:4}" ${shorter[@]+"${shorter[@]}"} 2>&3; } 3>&2 2>"$2/processor_seconds.txt"
+run() { # folder seed effvid's command and options: a run, with its processor seconds beside it
+    [ -f "$1/training.json" ] && return
+    mkdir -p "$1"
+    { TIMEFORMAT='%U %S'; time effvid "${@:3}" --output-dir "$1" --seed "$2" --quiet --resume ${shorter[@]+"${shorter[@]}"} 2>&3; } 3>&2 2>"$1/processor_seconds.txt"
 }
+
 start=$out/imagenet-tsm
 [ -f "$start/config.json" ] || python "$here/imagenet_tsm.py" "$start"
 vit=$out/teacher-vit cnn=$out/teacher-cnn
 if [[ $stages == *" teachers "* ]]; then
-    run train "$cnn" 0 --model "$start" --config "$configs/real_cnn_teacher.yaml" --set choose.teacher="${CNN_TEACHER:-longer}"
-    run train "$vit" 0 --config "${VIT_CONFIG:-$here/configs/block_drop/real_videomae.yaml}" ${VIT_START:+--model "$VIT_START"} \
+    run "$cnn" 0 train "$data" --model "$start" --config "$configs/real_cnn_teacher.yaml" --set choose.teacher="${CNN_TEACHER:-longer}"
+    run "$vit" 0 train "$data" --config "${VIT_CONFIG:-$here/configs/block_drop/real_videomae.yaml}" ${VIT_START:+--model "$VIT_START"} \
         ${VIT_STEPS:+--set training.max_steps="$VIT_STEPS"}
 fi
 
 # what each arm is told; a run with one teacher or with none leaves out the terms for which it has no teacher
+# stored answers are to frames decoded at the size of the largest model of a run: those of the ViT beside the small student are others
 logits_alone="--set distillation.residual=none --set distillation.relation_weight=0"
 declare -A told=(
-    [alone]="--teacher-cnn $cnn/model --set distillation.kd_weight=0 $logits_alone"
-    [vit]="--teacher-vit $vit/model $logits_alone"
-    [cnn]="--teacher-cnn $cnn/model $logits_alone"
-    [uniform]="--teacher-vit $vit/model --teacher-cnn $cnn/model --set distillation.weighting=uniform $logits_alone"
-    [full]="--teacher-vit $vit/model --teacher-cnn $cnn/model"
+    [alone]="--set distillation.kd_weight=0 $logits_alone"
+    [vit]="--teacher-vit $vit/model --cache-teachers $out/answers-vit $logits_alone"
+    [cnn]="--teacher-cnn $cnn/model --cache-teachers $out/answers $logits_alone"
+    [uniform]="--teacher-vit $vit/model --teacher-cnn $cnn/model --cache-teachers $out/answers --set distillation.weighting=uniform $logits_alone"
+    [full]="--teacher-vit $vit/model --teacher-cnn $cnn/model --cache-teachers $out/answers"
 )
 if [[ $stages == *" students "* ]]; then
     for seed in $seeds; do
         for arm in $arms; do
-            run distill "$out/$arm-$seed" "$seed" --model "$start" --config "$configs/real_student.yaml" --cache-teachers "$out/teacher-outputs" ${told[$arm]}
+            run "$out/$arm-$seed" "$seed" distill --data "$data" --student "$start" --config "$configs/real_student.yaml" \
+                --views 8 ${told[$arm]}
         done
     done
 fi
 if [[ $stages == *" rivals "* ]]; then
     for seed in $seeds; do
         for rival in $rivals; do
-            run train "$out/$rival-$seed" "$seed" --config "$configs/real_rivals.yaml" --set choose.rival="$rival"
+            recipe=(--config "$configs/real_rivals.yaml" --set choose.rival="$rival")
+            [ "$rival" != video_focalnet ] || recipe=(--config "$here/configs/real_videos.yaml") # 1,600 steps of 16 clips
+            run "$out/$rival-$seed" "$seed" train "$data" "${recipe[@]}"
         done
     done
 fi
@@ -76,7 +81,7 @@ for arm in $arms; do
 done
 for rival in $rivals; do
     compared+=(--arm "$rival from random weights=$rival") timed+=("$out/$rival-${seeds%% *}/model")
-    for seed in $seeds; do [ ! -d "$out/$rival-$seed/model" ] || evaluate "$rival-$seed" "$seed"; done
+    for seed in $seeds; do evaluate "$rival-$seed" "$seed"; done
 done
 [ -f "$out/speed.json" ] || effvid bench "${timed[@]}" --threads 1 --rounds "${ROUNDS:-10}" --no-memory --quiet --results "$out/speed.json"
 python "$here/compare_students.py" "$out" --name "$name" --split "$split" "${compared[@]}" --speed "$out/speed.json" --results "$results" \
