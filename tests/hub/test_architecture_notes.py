@@ -8,6 +8,7 @@ from hf_effvid import (
     EffVidVideoProcessor,
     MoViNetConfig,
     MoViNetForVideoClassification,
+    TorchvisionVideoConfig,
     TSMConfig,
     VideoFocalNetConfig,
     VideoFocalNetForVideoClassification,
@@ -18,8 +19,9 @@ from hf_effvid.evaluation.macs import count_macs
 from hf_effvid.evaluation.results import ResultsFile
 from hf_effvid.hub.architecture_notes import VIDEO_FOCALNET_SIZES, architecture_notes
 from hf_effvid.hub.card_check import card_problems
-from hf_effvid.hub.card_info import CITATIONS
+from hf_effvid.hub.citations import NETWORK_CITATIONS, citation_of
 from hf_effvid.hub.model_card import render_model_card
+from hf_effvid.models.configuration_torchvision_video import NETWORKS
 from hf_effvid.training.model_setup import processor_for
 
 
@@ -67,7 +69,12 @@ def test_the_card_of_the_authors_weights_has_all_of_it(pytestconfig):
     assert card_problems(card, results) == []
 
 
-SMALL_CNNS = {"tsm": TSMConfig(), "x3d": X3DConfig(), "movinet": MoViNetConfig()}
+SMALL_CNNS = {
+    "tsm": TSMConfig(),
+    "x3d": X3DConfig(),
+    "movinet": MoViNetConfig(),
+    "torchvision_video": TorchvisionVideoConfig(network="r2plus1d_18"),
+}
 
 
 @pytest.mark.parametrize(
@@ -76,6 +83,10 @@ SMALL_CNNS = {"tsm": TSMConfig(), "x3d": X3DConfig(), "movinet": MoViNetConfig()
         ("tsm", ("mobilenetv4", "`pip install timm`", "(0.485, 0.456, 0.406)", "Temporal Shift Module", "Lin, Ji")),
         ("x3d", ("13 x 160 x 160", "(0.45, 0.45, 0.45)", "(0.225, 0.225, 0.225)", "Expanding Architectures")),
         ("movinet", ("50 x 172 x 172", "base form", "plain pixels, from 0 to 1", "Mobile Video Networks")),
+        (
+            "torchvision_video",
+            ("`r2plus1d_18` of torchvision", "16 x 112 x 112", "(0.43216, 0.394666, 0.37645)", "Closer Look"),
+        ),
     ],
 )
 def test_the_card_of_a_small_cnn_says_what_it_sees_and_cites_its_paper(model_type, parts):
@@ -83,11 +94,15 @@ def test_the_card_of_a_small_cnn_says_what_it_sees_and_cites_its_paper(model_typ
     card = render_model_card(config, processor_for(config), repo_id="a/b")
     for part in parts:
         assert part in card, part
-    assert CITATIONS[model_type] in card and card_problems(card, []) == []
+    assert citation_of(config) in card and card_problems(card, []) == []
     assert "github.com" not in card.split("## The architecture")[1].split("## Training")[0]
 
 
-@pytest.mark.parametrize("model_type", SMALL_CNNS)
+def test_every_network_of_torchvision_has_its_paper():
+    assert set(NETWORK_CITATIONS) == set(NETWORKS)
+
+
+@pytest.mark.parametrize("model_type", ["tsm", "x3d", "movinet"])
 def test_a_converted_small_cnn_names_whose_weights_it_has(model_type):
     notes = architecture_notes(SMALL_CNNS[model_type], converted=True)
     assert sum("github.com" in note for note in notes) == 1

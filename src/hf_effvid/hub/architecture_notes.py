@@ -128,6 +128,18 @@ def _movinet(config, converted: bool) -> list[str]:
     ]
 
 
+def _torchvision_video(config, converted: bool) -> list[str]:
+    fixed = "; clips of exactly that size" if config.network == "mvit_v1_b" else ""
+    return [
+        f"{escape_code(config.network)} of torchvision, which builds the network: `pip install torchvision` is needed to open it, also without the package.",
+        f"{_clips(config).removesuffix('.')}{fixed}.",
+        *(
+            ["The weights are those that torchvision publishes; the terms of their training data (Kinetics) apply."]
+            * converted
+        ),
+    ]
+
+
 def _pixels(processor) -> list[str]:
     mean, deviation = (getattr(processor, name, None) for name in ("image_mean", "image_std"))
     if mean is None or deviation is None:
@@ -139,7 +151,15 @@ def _pixels(processor) -> list[str]:
 
 
 def _clips(config) -> str:
-    return f"Trained on clips of {config.num_frames} x {config.image_size} x {config.image_size}."
+    size = config.image_size
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    return f"Trained on clips of {config.num_frames} x {height} x {width}."
 
 
-_WRITERS: dict[str, Callable] = {"video_focalnet": _video_focalnet, "tsm": _tsm, "x3d": _x3d, "movinet": _movinet}
+_WRITERS: dict[str, Callable] = {
+    "video_focalnet": _video_focalnet,
+    "tsm": _tsm,
+    "x3d": _x3d,
+    "movinet": _movinet,
+    "torchvision_video": _torchvision_video,
+}

@@ -9,7 +9,8 @@ from jinja2 import Environment, StrictUndefined
 
 from ..evaluation.results import Cost, ResultEntry
 from .architecture_notes import architecture_notes
-from .card_info import BLOCK_DROP, CITATIONS, DISTILLATION, CardInfo, check_hub_id
+from .card_info import CardInfo, check_hub_id
+from .citations import BLOCK_DROP, DISTILLATION, citation_of
 from .compression_section import compression_section
 from .distillation_section import distillation_section
 from .escaping import escape_code, escape_markdown
@@ -174,7 +175,7 @@ def _training(info: CardInfo) -> str:
 
 def _citation(config, compression, distillation) -> str:
     methods = ((BLOCK_DROP, compression), (DISTILLATION, distillation))
-    papers = (*(paper for paper, used in methods if used is not None), CITATIONS.get(config.model_type))
+    papers = (*(paper for paper, used in methods if used is not None), citation_of(config))
     return "\n\n".join(filter(None, papers))
 
 
