@@ -15,7 +15,6 @@ import contextlib
 import contextvars
 
 import torch
-from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils import checkpoint
 from transformers.utils import logging
@@ -29,12 +28,14 @@ from .focal_composite import (
 from .focal_implementation import FocalCall, FocalImplementation
 from .focal_processor import CHANNELS_LAST, ONEDNN
 from .focal_triton import TRITON, can_launch
+from .folded_projection import settled
+from .observed_calls import is_observed
 
 
 logger = logging.get_logger(__name__)
 
 
-def _composite_projection(module, tokens, sizes):
+def _composite_projection(module, tokens, sizes, into=None):
     return module(tokens).split(sizes, dim=-1)
 
 
@@ -125,7 +126,12 @@ def focal_modulation(
     normalize=False,
     keep_modulators=True,
 ):
-    """Multiplies the query with what space and time around it hold: see `composite_focal_modulation`."""
+    """Multiplies the query with what space and time around it hold: see `composite_focal_modulation`.
+
+    The temporal context may be a `PendingProjection`, where the modulators are not wanted.
+    """
+    if keep_modulators:
+        temporal_context = settled(temporal_context)
     arguments = (
         query,
         spatial_context,
@@ -139,12 +145,12 @@ def focal_modulation(
         normalize,
         keep_modulators,
     )
-    if _is_observed(query):
-        return _observed(query).modulation(*arguments)
+    if is_observed(query):
+        return _observed(query).modulation(*map(settled, arguments))
     call = _describe(
         "modulation",
         query,
-        (query, spatial_context, temporal_context, spatial_gates, temporal_gates, *spatial_kernels, *temporal_kernels),
+        (query, spatial_context, spatial_gates, temporal_gates, *spatial_kernels, *temporal_kernels),
         (spatial_projection, temporal_projection),
         tuple(kernel.shape[-1] for kernel in spatial_kernels),
         None if temporal_context is None else tuple(kernel.shape[-1] for kernel in temporal_kernels),
@@ -152,16 +158,21 @@ def focal_modulation(
     return _run(call, arguments)
 
 
-def focal_projection(module, tokens, sizes):
-    """Output of a linear module on tokens (..., C), in parts of `sizes` channels."""
-    if _is_observed(tokens):
+def focal_projection(module, tokens, sizes, into=None):
+    """Output of a linear module on tokens (..., C), in parts of `sizes` channels.
+
+    With `into`, a kernel (C, C, k), the first part is a temporal context that nothing but a convolution with it reads: it may be a
+    `PendingProjection`, for `focal_modulation` alone.
+    """
+    if is_observed(tokens):
         return _observed(tokens).projection(module, tokens, sizes)
-    return _run(_describe("projection", tokens, (tokens,), (module,)), (module, tokens, sizes))
+    tensors = (tokens,) if into is None else (tokens, into)
+    return _run(_describe("projection", tokens, tensors, (module,)), (module, tokens, sizes, into))
 
 
 def focal_feed_forward(fc1, fc2, tokens):
     """fc2(GELU(fc1(tokens))) for tokens (..., C), without dropout."""
-    if _is_observed(tokens):
+    if is_observed(tokens):
         return _composite_feed_forward(fc1, fc2, tokens)
     return _run(_describe("feed_forward", tokens, (tokens,), (fc1, fc2)), (fc1, fc2, tokens))
 
@@ -170,13 +181,13 @@ def _run(call, arguments):
     chosen = chosen_implementation(call)
     reference = getattr(COMPOSITE, call.operation)
     if chosen is COMPOSITE:
-        return reference(*arguments)
+        return reference(*map(settled, arguments))
     try:
         return getattr(chosen, call.operation)(*arguments)
     except _NO_FAILURES:
         raise
     except Exception as error:
-        result = reference(*arguments)  # raises itself where the fault is the caller's
+        result = reference(*map(settled, arguments))  # raises itself where the fault is the caller's
         _failed.add(_failure_key(chosen, call))
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         logger.warning_once(
@@ -188,20 +199,6 @@ def _run(call, arguments):
 
 def _failure_key(implementation, call):
     return implementation.name, call.operation, call.device_type, call.dtype
-
-
-def _is_observed(tensor):
-    """Whether somebody records or transforms the operations, so that they have to be the plain ones."""
-    # the first line is a constant for torch.compile, which then sees nothing of the rest
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.jit.is_scripting():
-        return True
-    return (
-        type(tensor) is not torch.Tensor
-        or tensor.is_meta
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.maybe_current_level() is not None
-        or forward_ad._current_level >= 0
-    )
 
 
 def _observed(tensor):

@@ -20,13 +20,16 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 def is_plain_linear(module):
     """Whether calling the module is a product with its weight and nothing else: no adapter, hook or replaced forward."""
+    return type(module) is nn.Linear and type(module.weight) is nn.Parameter and is_untouched(module)
+
+
+def is_untouched(module):
+    """Whether calling the module runs the forward of its class and nothing else: no hook, no forward of its own."""
     return (
-        type(module) is nn.Linear
-        and "forward" not in vars(module)
+        "forward" not in vars(module)
         and not any(getattr(module, name) for name in _HOOKS)
         and not (nn_module._global_forward_hooks or nn_module._global_forward_pre_hooks)
         and not (nn_module._global_backward_hooks or nn_module._global_backward_pre_hooks)
-        and type(module.weight) is nn.Parameter
     )
 
 

@@ -31,6 +31,7 @@ from .channel_counts import round_to_eight
 from .checkpointed_block import CheckpointedBlock
 from .clip_checks import check_clips
 from .configuration_movinet import MoViNetConfig
+from .folded_convolution import normed_convolution
 from .opening_classes import OpeningClassesMixin
 
 
@@ -113,17 +114,20 @@ class SameConv3d(nn.Conv3d):
         self.causal = causal
 
     def forward(self, hidden_states):
+        hidden_states, padding = self.padded(hidden_states)
+        return F.conv3d(hidden_states, self.weight, None, self.stride, padding, groups=self.groups)
+
+    def padded(self, hidden_states):
+        """The values with what cannot be said as so many zeros at both ends, and how many zeros those are, (time, height, width)."""
         padding = [
             same_padding(*axis) for axis in zip(hidden_states.shape[2:], self.kernel_size, self.stride, strict=True)
         ]
         if self.causal:
             padding[0] = (0, 0)
         if all(before == after for before, after in padding):
-            symmetric = [before for before, _ in padding]
-            return F.conv3d(hidden_states, self.weight, None, self.stride, symmetric, groups=self.groups)
+            return hidden_states, [before for before, _ in padding]
         (front, back), (top, bottom), (left, right) = padding
-        padded = F.pad(hidden_states, (left, right, top, bottom, front, back))
-        return F.conv3d(padded, self.weight, None, self.stride, groups=self.groups)
+        return F.pad(hidden_states, (left, right, top, bottom, front, back)), [0, 0, 0]
 
 
 def same_padding(size, kernel, stride):
@@ -134,11 +138,11 @@ def same_padding(size, kernel, stride):
 
 def pool_shortcut(hidden_states):
     """Mean over 3 x 3 sites at a stride of 2, as "SAME": what lies outside is not averaged."""
-    height, width = hidden_states.shape[3:]
-    padding = (*same_padding(width, 3, 2), *same_padding(height, 3, 2))
-    inside = hidden_states.new_ones(1, 1, 1, height, width)
-    pooled, share = (F.avg_pool3d(F.pad(value, padding), (1, 3, 3), (1, 2, 2)) for value in (hidden_states, inside))
-    return pooled / share
+    batch, _, frames, height, width = hidden_states.shape
+    # an odd axis has one site outside at both ends, an even one at the last
+    hidden_states = hidden_states.transpose(1, 2).flatten(0, 1)
+    pooled = F.avg_pool2d(hidden_states, 3, 2, (height % 2, width % 2), ceil_mode=True, count_include_pad=False)
+    return pooled.unflatten(0, (batch, frames)).transpose(1, 2)
 
 
 class MoViNetConv(nn.Module):
@@ -148,10 +152,10 @@ class MoViNetConv(nn.Module):
         super().__init__()
         self.conv = SameConv3d(in_channels, out_channels, **convolution)
         self.norm = nn.BatchNorm3d(out_channels, eps=config.batch_norm_eps, momentum=config.batch_norm_momentum)
-        self.activation = nn.Identity() if linear else nn.Hardswish() if config.causal else nn.SiLU()
+        self.activation = None if linear else "hardswish" if config.causal else "silu"
 
-    def forward(self, hidden_states):
-        return self.activation(self.norm(self.conv(hidden_states)))
+    def forward(self, hidden_states, scale=None, add=None):
+        return normed_convolution(self.conv, self.norm, hidden_states, self.activation, scale=scale, add=add)
 
 
 class MoViNetTemporalConv(MoViNetConv):
@@ -164,8 +168,9 @@ class MoViNetTemporalConv(MoViNetConv):
     def forward(self, hidden_states, stream):
         past = stream.remembered(self.state_index)
         if past is None:
-            past = hidden_states.new_zeros(*hidden_states.shape[:2], self.frames - 1, *hidden_states.shape[3:])
-        hidden_states = torch.cat([past.to(hidden_states.dtype), hidden_states], dim=2)
+            hidden_states = F.pad(hidden_states, (0, 0, 0, 0, self.frames - 1, 0))
+        else:
+            hidden_states = torch.cat([past.to(hidden_states.dtype), hidden_states], dim=2)
         stream.new[self.state_index] = hidden_states[:, :, 1 - self.frames :]
         return super().forward(hidden_states)
 
@@ -231,8 +236,8 @@ class MoViNetBlock(CheckpointedBlock):
         branch = self.depthwise(self.expand(hidden_states))
         if self.temporal is not None:
             branch = self.temporal(branch, stream)
-        branch = self.project(self.squeeze_excitation(branch, stream))
-        return self.shortcut(hidden_states) + self.alpha * branch
+        branch = self.squeeze_excitation(branch, stream)
+        return self.project(branch, scale=self.alpha, add=self.shortcut(hidden_states))
 
 
 class MoViNetPreTrainedModel(OpeningClassesMixin, PreTrainedModel):

@@ -22,6 +22,7 @@ from .channel_counts import round_to_eight
 from .checkpointed_block import CheckpointedBlock
 from .clip_checks import check_clips
 from .configuration_x3d import X3DConfig
+from .folded_convolution import normed_convolution
 from .opening_classes import OpeningClassesMixin
 
 
@@ -66,7 +67,8 @@ class X3DStem(nn.Module):
         self.norm = _norm(config, size)
 
     def forward(self, clips):
-        return self.norm(self.temporal(self.spatial(clips))).relu()
+        clips = normed_convolution(self.spatial, None, clips)
+        return normed_convolution(self.temporal, self.norm, clips, "relu")
 
 
 class X3DSqueezeExcitation(nn.Module):
@@ -92,20 +94,26 @@ class X3DBlock(CheckpointedBlock):
         self.expand_norm = _norm(config, inner)
         self.depthwise = nn.Conv3d(inner, inner, 3, (1, stride, stride), 1, groups=inner, bias=False)
         self.depthwise_norm = _norm(config, inner)
-        self.squeeze_excitation = X3DSqueezeExcitation(config, inner) if has_se else nn.Identity()
+        self.squeeze_excitation = X3DSqueezeExcitation(config, inner) if has_se else None
         self.project = nn.Conv3d(inner, channels, 1, bias=False)
         self.project_norm = _norm(config, channels)
-        self.shortcut = self.shortcut_norm = nn.Identity()
+        self.shortcut = self.shortcut_norm = None
         if stride != 1 or in_channels != channels:
             self.shortcut = nn.Conv3d(in_channels, channels, 1, (1, stride, stride), bias=False)
         if in_channels != channels:
             self.shortcut_norm = _norm(config, channels)
 
     def forward(self, hidden_states):
-        branch = self.expand_norm(self.expand(hidden_states)).relu()
-        branch = self.squeeze_excitation(self.depthwise_norm(self.depthwise(branch)))
-        branch = self.project_norm(self.project(nn.functional.silu(branch)))
-        return (self.shortcut_norm(self.shortcut(hidden_states)) + branch).relu()
+        branch = normed_convolution(self.expand, self.expand_norm, hidden_states, "relu")
+        if self.squeeze_excitation is not None:
+            branch = self.squeeze_excitation(normed_convolution(self.depthwise, self.depthwise_norm, branch))
+            branch = nn.functional.silu(branch)
+        else:
+            branch = normed_convolution(self.depthwise, self.depthwise_norm, branch, "silu")
+        shortcut = hidden_states
+        if self.shortcut is not None:
+            shortcut = normed_convolution(self.shortcut, self.shortcut_norm, hidden_states)
+        return normed_convolution(self.project, self.project_norm, branch, "relu", add=shortcut)
 
 
 class X3DHead(nn.Module):
@@ -123,9 +131,11 @@ class X3DHead(nn.Module):
 
     def forward(self, features):
         """Features (B, C, T, h, w) to (B, places, head_size)."""
-        features = self.norm(self.conv(features)).relu()
+        features = normed_convolution(self.conv, self.norm, features, "relu")
         window = [min(side, length) for side, length in zip(self.window, features.shape[2:], strict=True)]
-        pooled = nn.functional.avg_pool3d(features, window, stride=1)
+        # in single precision, because a processor cannot pool half of it
+        precise = features.to(torch.promote_types(features.dtype, torch.float32))
+        pooled = nn.functional.avg_pool3d(precise, window, stride=1).to(features.dtype)
         return self.dropout(self.hidden(pooled).relu().flatten(2).transpose(1, 2))
 
 

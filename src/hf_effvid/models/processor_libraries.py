@@ -14,6 +14,8 @@ import torch
 from torch.nn import functional as F
 
 from .fast_temporal_convolution import is_faster, temporal_convolution_gelu
+from .folded_projection import fold, pays
+from .onednn_operators import onednn_can
 from .processor_autograd import OneDnnLinear, OneDnnTemporalConvolution, onednn_linear
 
 
@@ -38,6 +40,11 @@ class Plain:
         """
         return _gelu(F.conv2d(maps.permute(0, 3, 1, 2), kernel, **_geometry(maps, kernel)).permute(0, 2, 3, 1), grad)
 
+    @staticmethod
+    def folded(tokens, weight, bias, kernel):
+        """The `FoldedKernel` with which a convolution of tokens (B, T, H, W, C) takes a linear layer along; None: it would not pay."""
+        return None
+
 
 class OneDnn:
     """Everything in oneDNN. Methods as in `Plain`."""
@@ -55,6 +62,17 @@ class OneDnn:
         if grad:
             return F.gelu(OneDnn.linear(tokens, weight, bias, grad))
         return torch.ops.mkldnn._linear_pointwise.default(tokens, weight, bias, "gelu", [], "none")
+
+    @staticmethod
+    def folded(tokens, weight, bias, kernel):
+        batch, steps, height, width, channels = tokens.shape
+        square = weight.shape == (channels, channels) and kernel.shape[:2] == weight.shape
+        if tokens.dtype != torch.float32 or not square:
+            return None
+        sites, size = batch * height * width, kernel.shape[2]
+        if pays(steps * sites, channels, size) and is_faster(steps, sites, channels, size):
+            return fold(kernel, weight, bias, OneDnn)
+        return None
 
     @staticmethod
     def convolution_gelu(maps, kernel, grad):
@@ -91,13 +109,4 @@ def _geometry(maps, kernel):
     return {"padding": tuple(size // 2 for size in sizes), "groups": maps.shape[3] // kernel.shape[1]}
 
 
-def onednn_can(dtype):
-    """Whether this PyTorch has what `OneDnn` needs, on this processor, for this type."""
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
-        return False
-    operators = torch.ops.mkldnn
-    if not all(hasattr(operators, name) for name in ("_linear_pointwise", "_convolution_pointwise")):
-        return False
-    if dtype == torch.bfloat16:
-        return hasattr(operators, "_is_mkldnn_bf16_supported") and operators._is_mkldnn_bf16_supported()
-    return dtype == torch.float32
+__all__ = ["OneDnn", "Plain", "onednn_can"]
