@@ -81,6 +81,24 @@ SkipMissing = Annotated[
     bool, typer.Option("--skip-missing", help="Leave listed videos out that do not exist, with a warning.")
 ]
 
+LabelMap = Annotated[
+    Path | None, typer.Option(help="JSON with the teachers' class names to those of the data set, where they differ.")
+]
+
+
+def read_label_map(path: Path) -> dict[str, str]:
+    """A teacher's name of a class -> that of the data set.
+
+    Raises:
+        AnnotationError: the file holds something else.
+    """
+    from ..data.annotations import AnnotationError, read_json
+
+    names = read_json(path)
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise AnnotationError(str(path), f"{str(names)[:80]!r}", "Expected {a teacher's class: that of the data set}.")
+    return names
+
 
 def list_options(
     root: Path | None,
