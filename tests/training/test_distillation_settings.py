@@ -69,3 +69,11 @@ def test_what_is_read_of_each_teacher(fields, of_the_vit, of_the_cnn):
     settings = DistillationSettings(**fields)
     assert settings.needed_of("vit") == of_the_vit
     assert settings.needed_of("cnn") == of_the_cnn
+
+
+def test_made_of_a_dictionary():
+    assert DistillationSettings.of(None) == DistillationSettings.of({}) == DistillationSettings()
+    made = DistillationSettings.of({"kd_weight": 2})
+    assert made.kd_weight == 2 and DistillationSettings.of(made) is made
+    with pytest.raises(DistillationError, match="There are no settings kd_wait; there are weighting, combine"):
+        DistillationSettings.of({"kd_wait": 2})

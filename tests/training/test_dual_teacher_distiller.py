@@ -15,9 +15,19 @@ from hf_effvid.compression.teachers import Teacher
 from hf_effvid.training import ClassificationTask
 from hf_effvid.training.distillation_settings import DistillationError, DistillationSettings
 from hf_effvid.training.dual_teacher_distiller import DualTeacherDistiller
+from hf_effvid.training.lora import add_lora
 
 from .small_run import weights
-from .small_teaching import NAMES, ClipsForAll, build_trainer, make_batch, open_teachers, tiny_x3d
+from .small_teaching import (
+    NAMES,
+    ClipsForAll,
+    build_trainer,
+    freeze_statistics,
+    make_batch,
+    open_teachers,
+    tiny_vit,
+    tiny_x3d,
+)
 
 
 def make_task(settings=None, roles=("vit", "cnn"), student=None, **fields):
@@ -169,6 +179,44 @@ class TestTerms:
             assert half[name] == pytest.approx(single[name], rel=0.05, abs=0.02), name
         outputs["loss"].backward()
         assert all(torch.isfinite(value.grad).all() for value in task.parameters())
+
+
+class TestHalvesOfABatch:
+    """What data parallel training does with a batch: the mean of the gradients of its halves."""
+
+    def furthest(self, task):
+        """Between the gradients of the whole and the mean over both halves."""
+        batch, found = make_batch(6), []
+        for parts in ([slice(0, 6)], [slice(0, 3), slice(3, 6)]):
+            task.zero_grad()
+            for part in parts:
+                (task({name: values[part] for name, values in batch.items()})["loss"] / len(parts)).backward()
+            found.append([p.grad.clone() for p in task.parameters() if p.requires_grad])
+        return max((whole - halves).abs().max().item() for whole, halves in zip(*found, strict=True))
+
+    def test_are_the_whole_where_batch_norm_is_frozen(self):
+        settings = {"relation_weight": 0, "feature_loss": "fitnet", "cnn_feature_weight": 0.5}
+        assert self.furthest(freeze_statistics(make_task(**settings)).train()) < 1e-5
+
+    def test_are_something_else_where_batch_norm_looks_at_them(self):
+        """The documented difference of several processes."""
+        assert self.furthest(make_task(relation_weight=0)) > 1e-3
+
+    def test_are_something_else_to_relations_of_their_own(self):
+        task = freeze_statistics(make_task(kd_weight=0, residual="none")).train()
+        assert self.furthest(task) > 1e-3
+
+
+class TestAdapters:
+    def test_a_student_of_adapters_is_taught_through_them(self):
+        student = add_lora(tiny_vit(image_size=16, num_frames=2), 2, 4, 0.0, ["query", "value"])
+        task = make_task(student=student, feature_loss="fitnet")
+        outputs = task(make_batch())
+        outputs["loss"].backward()
+        assert values(outputs)["residual_loss"] > 0
+        adapters = [p for name, p in student.named_parameters() if "lora_B" in name]
+        assert adapters and all(p.grad.abs().sum() > 0 for p in adapters)
+        assert all(p.grad is None for name, p in student.named_parameters() if "base_layer" in name)
 
 
 class TestRamp:

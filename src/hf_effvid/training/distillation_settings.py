@@ -1,6 +1,6 @@
 """What a distillation run may be told: which terms teach the student, how much each counts, and how they are computed."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from ..compression.structure_discrepancy import PROJECTIONS, RESIDUALS
 from ..compression.teacher_weighting import MODES
@@ -119,6 +119,22 @@ class DistillationSettings:
                 raise DistillationError(f"{name} must be true or false, got {getattr(self, name)!r}.")
         if not (_is_number(self.ramp) and 0 <= self.ramp <= 1):
             raise DistillationError(f"ramp is a share of the steps, from 0 to 1, got {self.ramp!r}.")
+
+    @classmethod
+    def of(cls, settings) -> "DistillationSettings":
+        """Settings of a dictionary of fields, or as they are; None: the defaults.
+
+        Raises:
+            DistillationError: an unknown field, and those of `__init__`.
+        """
+        if isinstance(settings, cls):
+            return settings
+        unknown = sorted(set(settings or {}) - {field.name for field in fields(cls)})
+        if unknown:
+            raise DistillationError(
+                f"There are no settings {', '.join(unknown)}; there are {', '.join(field.name for field in fields(cls))}."
+            )
+        return cls(**(settings or {}))
 
     @property
     def kd_temperature(self) -> float:

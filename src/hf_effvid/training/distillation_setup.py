@@ -14,6 +14,7 @@ from .distillation_record import DistillationRecord
 from .distillation_settings import ROLES, DistillationError, DistillationSettings
 from .distillation_sources import check_sources
 from .model_setup import processor_for
+from .teacher_cache import cache_teacher_outputs
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,6 @@ class Distillation:
             TeacherCacheError: a folder holds answers to something else.
             ValueError: a stream, or mixed clips.
         """
-        from .teacher_cache import cache_teacher_outputs
-
         run, stores = self.run, {}
         processors = [run.processor, *(teacher.processor for teacher in self.teachers.values())]
         settings = ViewSettings.make(processors, run.augmentation, run.class_names, self.views, self.view_seed)
@@ -142,9 +141,7 @@ def open_distillation(
         DistillationError: no teacher although terms need one, several labels, or options that distillation does not have.
         ValueError: `output_dir` holds another run, data and model do not fit, or a teacher has other classes.
     """
-    if isinstance(settings, dict):
-        settings = DistillationSettings(**settings)
-    settings = settings or DistillationSettings()
+    settings = DistillationSettings.of(settings)
     sources = {"vit": teacher_vit, "cnn": teacher_cnn}
     check_sources(student, **{f"teacher_{role}": source for role, source in sources.items()})
     given = [role for role in ROLES if sources[role] is not None]

@@ -185,7 +185,7 @@ class DualTeacherDistiller(ClassificationTask):
         return self.discrepancy(features, maps.get("vit"), maps.get("cnn"), labels)
 
     def _relation_terms(self, features, answers):
-        student, teacher = pooled(features).float(), answers["embeddings"]
+        student, teacher = pooled(features.float()), answers["embeddings"]
         if self.settings.gather_relations:
             student, teacher = gather_embeddings(student), gather_embeddings(teacher)
         found = {}
@@ -199,7 +199,7 @@ class DualTeacherDistiller(ClassificationTask):
         losses = []
         for role in self._feature_roles:
             if self.settings.feature_loss == "mse":
-                losses.append(feature_mse_loss(pooled(features), answers[role]["embeddings"]))
+                losses.append(feature_mse_loss(pooled(features.float()), answers[role]["embeddings"]))
             elif self.settings.feature_loss == "fitnet":
                 losses.append(fitnet_loss(features, answers[role]["features"], self.feature_projections[role]))
             else:
