@@ -197,6 +197,19 @@ def test_a_copy_is_a_model_of_its_own():
     assert all(shift.running is other.tsm.running for shift in shifts)
 
 
+def test_channels_lie_last_on_a_processor_without_gradients_and_the_numbers_stay():
+    model, seen = make_model().eval(), []
+    model.get_input_embeddings().register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    clips = make_clips()
+    expected = model(clips).logits
+    with torch.no_grad():
+        found = model(clips).logits
+    assert seen == [False, True]
+    torch.testing.assert_close(found, expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
+
+
 @torch.no_grad()
 def test_initialisation():
     model = make_model(architecture="mobilenetv2_050", model_args=None, classifier_std=0.001)

