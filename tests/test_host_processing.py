@@ -10,6 +10,7 @@ from transformers import (
     VideoMAEVideoProcessor,
     ViTImageProcessor,
     VivitImageProcessor,
+    VivitVideoProcessor,
     VJEPA2Config,
     VJEPA2VideoProcessor,
 )
@@ -89,8 +90,11 @@ def test_older_checkpoints_have_an_image_processor(tmp_path):
         VideoMAEImageProcessor(size={"shortest_edge": 20}, crop_size={"height": 16, "width": 16}),
         VivitImageProcessor(size={"shortest_edge": 20}, crop_size={"height": 16, "width": 16}),
         VivitImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}, offset=False),
+        VivitVideoProcessor(size={"shortest_edge": 20}, crop_size={"height": 16, "width": 16}),
+        VideoMAEVideoProcessor(size={"shortest_edge": 20}, crop_size={"height": 16, "width": 16}),
+        VivitVideoProcessor(size={"shortest_edge": 20}, crop_size={"height": 16, "width": 16}, do_rescale=False),
     ],
-    ids=["videomae", "vivit", "vivit_without_offset"],
+    ids=["videomae", "vivit", "vivit_without_offset", "vivit_video", "videomae_video", "vivit_not_rescaled"],
 )
 def test_a_recipe_keeps_the_pixels(stock):
     ours = with_recipe(stock, VideoMAEConfig(num_frames=4))

@@ -31,7 +31,7 @@ class FeatureSpec:
         layout: Its axes, one of `LAYOUTS`.
         grid: (T, H, W) sites that its tokens run through; None: as many cells as fit into the clip.
         num_prefix_tokens: Tokens before those of the grid, such as a class token.
-        cell: (frames, pixels, pixels) of the clip per token. The tapped module must be the one that is given the clip.
+        cell: (frames, pixels, pixels) of the clip per token.
         channels: C of the map, where it is known beforehand.
     """
 
@@ -96,7 +96,7 @@ class RecordedFeatures:
 
     def __init__(self, spec):
         self.spec = spec
-        self._map = None
+        self._map = self._clip_shape = None
 
     @property
     def map(self):
@@ -109,15 +109,17 @@ class RecordedFeatures:
             raise FeatureError(f"Nothing went through {self.spec.path}: run the model inside record_features first.")
         return self._map
 
-    def _take(self, module, arguments, options, output):
+    def _see_clip(self, module, arguments, options):
         clip = next((value for value in (*arguments, *options.values()) if _is_clip(value)), None)
+        self._clip_shape = None if clip is None else (clip.shape[1], *clip.shape[3:])
+
+    def _take(self, module, arguments, output):
         features = getattr(output, "last_hidden_state", output)
         if isinstance(features, (tuple, list)):
             features = features[0]
         if not torch.is_tensor(features):
             raise FeatureError(f"{self.spec.path} gives {type(features).__name__}, not a tensor.")
-        shape = None if clip is None else (clip.shape[1], *clip.shape[3:])
-        self._map = self.spec.to_map(features, shape)
+        self._map = self.spec.to_map(features, self._clip_shape)
 
 
 def _is_clip(value):
@@ -144,16 +146,21 @@ def record_features(model, spec=None):
         >>> loss = loss_of(recorded.map)
     """
     spec = feature_spec(model) if spec is None else spec
+    inner = _unwrapped(model)
     try:
-        module = _unwrapped(model).get_submodule(spec.path)
+        module = inner.get_submodule(spec.path)
     except AttributeError as error:
         raise FeatureError(f"{type(model).__name__} has no module {spec.path!r}.") from error
     recorded = RecordedFeatures(spec)
-    handle = module.register_forward_hook(recorded._take, with_kwargs=True)
+    handles = [
+        inner.register_forward_pre_hook(recorded._see_clip, with_kwargs=True),
+        module.register_forward_hook(recorded._take),
+    ]
     try:
         yield recorded
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def pooled(features):

@@ -156,7 +156,7 @@ class Teacher:
         return TeacherOutputs(self._in_student_order(logits), features, pooled(features))
 
     def _in_student_order(self, logits):
-        logits = logits.float()
+        logits = logits.float().flatten(1)  # VideoPrism has an axis of one in between
         return logits if self.class_order is None else logits[:, self.class_order.to(logits.device)]
 
     def __repr__(self):
@@ -172,7 +172,7 @@ def class_order(config, class_names, label_map=None, name="the teacher"):
     Args:
         config: The teacher's configuration.
         class_names: Names of the student's classes in their order.
-        label_map: The teacher's name of a class -> the student's.
+        label_map: The teacher's name of a class -> the student's; names that it does not have are no error, as long as the classes fit.
         name: Of the teacher, for messages.
 
     Raises:
@@ -183,11 +183,8 @@ def class_order(config, class_names, label_map=None, name="the teacher"):
         raise TeacherLabelError("The student's classes must have different names for a teacher to know them by.")
     own = [config.id2label[index] for index in sorted(config.id2label)]
     label_map = dict(label_map or {})
+    # one map may serve two teachers
     unknown = sorted(set(label_map) - set(own))
-    if unknown:
-        raise TeacherLabelError(
-            f"label_map names classes that {name} does not have: {_shown(unknown)}; it has {_shown(own)}."
-        )
     named = [label_map.get(label, label) for label in own]
     if named == wanted:
         return None
@@ -198,6 +195,7 @@ def class_order(config, class_names, label_map=None, name="the teacher"):
         differences = [f"it lacks {_shown(missing)}"] if missing else []
         differences += [f"it has besides {_shown(other)}"] if other else []
         differences += [f"it has more than one {_shown(doubled)}"] if doubled else []
+        differences += [f"label_map names {_shown(unknown)}, which it does not have"] if unknown else []
         raise TeacherLabelError(
             f"{name} has {len(own)} classes, the student {len(wanted)}: {'; '.join(differences)}. Train the teacher on the student's "
             "data set first (effvid train --model TEACHER), or, where classes are only called otherwise, pass "
