@@ -22,7 +22,7 @@ from compare_predictions import over_seeds
 from transformers import AutoConfig
 
 from hf_effvid.auto import register
-from hf_effvid.evaluation.distillation_arms import CNN_TEACHER, VIT_TEACHER, arm_entries
+from hf_effvid.evaluation.distillation_arms import CNN_ONLY, CNN_TEACHER, UNIFORM, VIT_ONLY, VIT_TEACHER, arm_entries
 from hf_effvid.evaluation.pareto_chart import ParetoPoint, plot_pareto
 from hf_effvid.evaluation.results import Cost, ResultEntry, ResultsFile, add_results
 from hf_effvid.host_processing import clip_shape, load_processor
@@ -66,6 +66,7 @@ def training_note(work: Path, files: list[Path], split: str) -> str:
 
 
 def draw(means: list[ResultEntry], args) -> None:
+    """Students of one kind stand above each other: two of them are shown."""
     points = [
         ParetoPoint(
             entry.variant.partition(", mean of ")[0],
@@ -74,7 +75,7 @@ def draw(means: list[ResultEntry], args) -> None:
             entry.metric("top1").interval,
         )
         for entry in means
-        if entry.cost.latency_ms
+        if entry.cost.latency_ms and entry.protocol["arm"] not in (VIT_ONLY, CNN_ONLY, UNIFORM)
     ]
     videos, cost = means[0].metric("top1").n, means[0].cost
     footnote = f"{videos} videos; {cost.hardware}, {cost.num_threads} thread(s), {cost.dtype}, one clip"

@@ -8,8 +8,7 @@
 # random views of every clip are stored once. Then the student (real_student.yaml) learns in five ways with 3 seeds, from the same views: alone, from
 # one teacher or the other, from both weighted alike, and with the full method. Beside it, networks of about as much training time from random weights
 # (real_rivals.yaml). The test split is looked at once, at the end. Results go to model_cards/results/distillation-NAME.json.
-# Starting again continues. STAGES="teachers students rivals compare" are the parts; SEEDS="0 1 2", ARMS="full alone vit cnn uniform" (full first: it
-# stores all that others read) and RIVALS="video_focalnet tsm x3d s3d r2plus1d" what they hold; SPLIT=validation looks there; STEPS=2 is for a look at
+# Starting again continues. STAGES="teachers students rivals compare" are the parts; SEEDS="0 1 2", ARMS="full alone vit cnn uniform" and RIVALS="video_focalnet tsm x3d s3d r2plus1d" what they hold; SPLIT=validation looks there; STEPS=2 is for a look at
 # whether it runs. VIT_START is a folder that the ViT starts from, VIT_STEPS how long it learns; CNN_TEACHER=finer a choice of its recipe.
 set -euo pipefail
 data=$1 name=$2 out=${3:-outputs/distillation}/$2
@@ -40,13 +39,13 @@ if [[ $stages == *" teachers "* ]]; then
 fi
 
 # what each arm is told; a run with one teacher or with none leaves out the terms for which it has no teacher
-# stored answers are to frames decoded at the size of the largest model of a run: those of the ViT beside the small student are others
+# stored answers: logits with or without feature maps, to frames decoded at the size of the largest model of a run
 logits_alone="--set distillation.residual=none --set distillation.relation_weight=0"
 declare -A told=(
     [alone]="--set distillation.kd_weight=0 $logits_alone"
     [vit]="--teacher-vit $vit/model --cache-teachers $out/answers-vit $logits_alone"
-    [cnn]="--teacher-cnn $cnn/model --cache-teachers $out/answers $logits_alone"
-    [uniform]="--teacher-vit $vit/model --teacher-cnn $cnn/model --cache-teachers $out/answers --set distillation.weighting=uniform $logits_alone"
+    [cnn]="--teacher-cnn $cnn/model --cache-teachers $out/answers-logits $logits_alone"
+    [uniform]="--teacher-vit $vit/model --teacher-cnn $cnn/model --cache-teachers $out/answers-logits --set distillation.weighting=uniform $logits_alone"
     [full]="--teacher-vit $vit/model --teacher-cnn $cnn/model --cache-teachers $out/answers"
 )
 if [[ $stages == *" students "* ]]; then
