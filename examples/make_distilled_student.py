@@ -3,7 +3,7 @@
 # ///
 """Makes examples/checkpoints/x3d-motion-student, a very small X3D that a VideoMAE and a larger X3D have taught, and says what each of them was worth.
 
-    python examples/make_distilled_student.py        # about ten minutes of one CPU core; a run that was stopped goes on
+    python examples/make_distilled_student.py        # about twenty minutes of one CPU core; a run that was stopped goes on
 
 The ViT teacher is examples/checkpoints/videomae-motion-12. The CNN teacher is trained here, an X3D with more channels, on the clips that
 the ViT learned from. The student gets a third of these clips, five times for each of three seeds: alone, from one teacher, from the other, from
@@ -64,11 +64,11 @@ TEACHER = {
     "head_size": 64,
     "classifier_dropout": 0.0,
 }
-EPOCHS = {"student": 5, "cnn": 3}
+EPOCHS = {"student": 8, "cnn": 4}
 TRAINING = {
     "per_device_train_batch_size": 16,
     "per_device_eval_batch_size": 64,
-    "learning_rate": 4e-3,
+    "learning_rate": 1.2e-2,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 50,
     "weight_decay": 0.02,

@@ -19,6 +19,7 @@ A page marks the places with comments that Markdown does not show, `<!-- NAME: b
     budgets of STEM      budgets per clip (LITE++): accuracy, cost, and differences to what each could be replaced by
     drops of STEM        dropped blocks: what every one cost and gave
     detections of STEM   detectors of actions: average mAP of every arm and baseline, and the paired difference to the best baseline
+    students             studies of distillation, one row per data set
     students of STEM     arms of a distillation study: seeds, mean, paired differences to the student alone, the teachers and equal weights
     arms of STEM         several ways to drop blocks: every number of them, and the paired differences to the models with all blocks
     quoted               accuracies that others published
@@ -42,7 +43,7 @@ from hf_effvid.evaluation.results import Metric, ResultEntry, ResultsFile, wilso
 from hf_effvid.hub.block_drop_arms import arms_table
 from hf_effvid.hub.compression_results import TASK as STEPS
 from hf_effvid.hub.compression_results import steps_table
-from hf_effvid.hub.distillation_results import students_table
+from hf_effvid.hub.distillation_results import overview_table, students_table
 from hf_effvid.hub.selection_results import study_table
 from hf_effvid.hub.speed_table import SPEED_HEADER, speed_notes, speed_rows
 
@@ -185,7 +186,7 @@ def with_tables(page: str, results: Path = RESULTS) -> str:
         elif kind == "detections":
             text = detections_table(entries)
         elif kind == "students":
-            text = students_table(entries)
+            text = students_table(entries) if stem else overview_table(entries)
         elif kind == "arms":
             text = arms_table(entries)
         else:

@@ -18,7 +18,7 @@ from hf_effvid.evaluation.distillation_arms import (
 from hf_effvid.evaluation.results import Cost, ResultsFile
 from hf_effvid.hub.card_check import card_problems, split_card
 from hf_effvid.hub.card_info import CardInfo
-from hf_effvid.hub.distillation_results import students_table, verdicts
+from hf_effvid.hub.distillation_results import overview_table, students_table, verdicts
 from hf_effvid.hub.distillation_section import distillation_section, with_teachers
 from hf_effvid.hub.model_card import render_model_card
 from hf_effvid.hub.selection_results import own_results
@@ -129,6 +129,14 @@ def test_the_arms_are_no_results_of_the_checkpoint(tmp_path):
     row = next(line for line in table if line.startswith("| full |"))
     assert "| 0.011 M | 0.004 | 85.0 [" in row and "85.0, 85.0, 85.0" in row and "+15.0 [" in row
     assert any(line.startswith("| ViT teacher: teacher |") and "one run" in line for line in table)
+
+
+def test_several_studies_are_rows_of_one_table():
+    others = [replace(entry, dataset="gestures") for entry in STUDY if entry.protocol["arm"] != UNIFORM]
+    first, second = overview_table([*STUDY, *others]).splitlines()[2:]
+    assert first.startswith("| clips (test) | 200 | 70.0 | - | - | 85.0 | 85.0 | 95.0 | 80.0 | +15.0 [")
+    assert second.startswith("| gestures (test) | 200 | 70.0 | - | - | - | 85.0 | 95.0 | 80.0 | +15.0 [")
+    assert overview_table([]) == overview_table([one for one in STUDY if one.protocol["arm"] != FULL]) == ""
 
 
 def test_the_card_cites_the_method_and_the_architecture_and_passes_its_check():

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..evaluation.distillation_arms import ALONE, CNN_TEACHER, FULL, TASK, UNIFORM, VIT_TEACHER
+from ..evaluation.distillation_arms import ALONE, CNN_ONLY, CNN_TEACHER, FULL, TASK, UNIFORM, VIT_ONLY, VIT_TEACHER
 from ..evaluation.results import ResultEntry
 from .block_drop_arms import plain, points
 
@@ -56,6 +56,28 @@ def students_table(entries: Sequence[ResultEntry]) -> str:
     first = means[0]
     told = f"{plain(first.dataset)} ({plain(first.split)}), n = {first.metrics[0].n}, in per cent; differences are paired, of the same videos."
     return "\n".join([told, "", *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def overview_table(entries: Sequence[ResultEntry]) -> str:
+    """Markdown: one row per data set of several studies, top-1 in per cent, and what the whole method is ahead of labels alone and of equal weights.
+
+    Args:
+        entries: of any files; arms that tables do not know by name are left out.
+    """
+    shown = (ALONE, VIT_ONLY, CNN_ONLY, UNIFORM, FULL, VIT_TEACHER, CNN_TEACHER)
+    studies: dict[tuple[str, str], dict[str, ResultEntry]] = {}
+    for entry in arm_means(entries):
+        studies.setdefault((entry.dataset, entry.split), {})[entry.protocol["arm"]] = entry
+    rows = [["videos", "n", *shown, f"{FULL} minus {ALONE}", f"{FULL} minus {UNIFORM}"]]
+    rows.append([":---", *["---:"] * (len(rows[0]) - 1)])
+    for (dataset, split), arms in studies.items():
+        if FULL not in arms:
+            continue
+        full = arms[FULL]
+        values = [f"{100 * arms[arm].metrics[0].value:.1f}" if arm in arms else "-" for arm in shown]
+        gaps = [points(full.metric(f"top1 minus {arm}"), "+.1f") for arm in (ALONE, UNIFORM)]
+        rows.append([plain(f"{dataset} ({split})"), str(full.metrics[0].n), *values, *gaps])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) if len(rows) > 2 else ""
 
 
 def verdicts(entries: Sequence[ResultEntry], arm: str = FULL) -> list[str]:
