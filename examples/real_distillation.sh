@@ -4,17 +4,18 @@
 #   bash examples/real_distillation.sh DATA_FOLDER NAME [OUTPUT_FOLDER]
 #
 # DATA_FOLDER has train / validation / test clips. Two teachers are trained: a TSM on EfficientNet-Lite0 from ImageNet weights, with more
-# frames and pixels than the student (configs/distillation/real_cnn_teacher.yaml), and a small VideoMAE from scratch (VIT_CONFIG). Their outputs for eight
-# random views of every clip are stored once. Then the student (real_student.yaml) learns in five ways with 3 seeds, from the same views: alone, from
-# one teacher or the other, from both weighted alike, and with the full method. Beside it, networks of about as much training time from random weights
-# (real_rivals.yaml). The test split is looked at once, at the end. Results go to model_cards/results/distillation-NAME.json.
-# Starting again continues. STAGES="teachers students rivals compare" are the parts; SEEDS="0 1 2", ARMS="full alone vit cnn uniform" and RIVALS="video_focalnet tsm x3d s3d r2plus1d" what they hold; SPLIT=validation looks there; STEPS=2 is for a look at
-# whether it runs. VIT_START is a folder that the ViT starts from, VIT_STEPS how long it learns; CNN_TEACHER=finer a choice of its recipe.
+# frames and pixels than the student (configs/distillation/real_cnn_teacher.yaml), and a small VideoMAE from scratch (VIT_CONFIG). Their answers
+# to eight random views of every clip are stored. Then the student (real_student.yaml) learns in five ways with 3 seeds, from the same views:
+# alone, from the logits of one teacher or the other, from those of both weighted alike, and with the full method. Beside it, networks of
+# about as much training time from random weights (real_rivals.yaml; Video-FocalNet as in real_videos.sh). The test split is looked at once, at the end. Results go to model_cards/results/distillation-NAME.json.
+# Starting again continues. STAGES="teachers students rivals evaluate speed compare" are the parts; SEEDS="0 1 2", ARMS="full alone vit cnn uniform",
+# RIVALS="video_focalnet tsm x3d s3d r2plus1d" and RIVAL_SEEDS what they hold; SPLIT=validation looks there; STEPS=2 is for a look at whether it
+# runs. VIT_START is a folder that the ViT starts from, VIT_STEPS how long it learns; CNN_TEACHER=finer a choice of its recipe.
 set -euo pipefail
 data=$1 name=$2 out=${3:-outputs/distillation}/$2
 here=$(dirname "$0")
 configs=$here/configs/distillation
-stages=" ${STAGES:-teachers students rivals compare} " seeds=${SEEDS:-0 1 2} arms=${ARMS:-full alone vit cnn uniform} rivals=${RIVALS:-video_focalnet tsm x3d s3d r2plus1d}
+stages=" ${STAGES:-teachers students rivals evaluate speed compare} " seeds=${SEEDS:-0 1 2} arms=${ARMS:-full alone vit cnn uniform} rivals=${RIVALS:-video_focalnet tsm x3d s3d r2plus1d}
 split=${SPLIT:-test}
 results=${RESULTS_DIR:-model_cards/results}/distillation-$name.json
 mkdir -p "$out"
@@ -57,7 +58,7 @@ if [[ $stages == *" students "* ]]; then
     done
 fi
 if [[ $stages == *" rivals "* ]]; then
-    for seed in $seeds; do
+    for seed in ${RIVAL_SEEDS:-$seeds}; do
         for rival in $rivals; do
             recipe=(--config "$configs/real_rivals.yaml" --set choose.rival="$rival")
             [ "$rival" != video_focalnet ] || recipe=(--config "$here/configs/real_videos.yaml") # 1,600 steps of 16 clips
@@ -65,23 +66,27 @@ if [[ $stages == *" rivals "* ]]; then
         done
     done
 fi
-[[ $stages == *" compare "* ]] || exit 0
-
 evaluate() { # run seed
     effvid evaluate "$out/$1/model" "$data" --split "$split" --seed "$2" --name "$name" --predictions "$out/$split-$1.jsonl" --batch-size 16 --quiet
 }
-declare -A words=([alone]="student alone" [vit]="ViT only" [cnn]="CNN only" [uniform]="uniform" [full]="full")
+declare -A words=([full]="full" [alone]="student alone" [vit]="ViT only" [cnn]="CNN only" [uniform]="uniform")
 compared=(--arm "CNN teacher=teacher-cnn" --arm "ViT teacher=teacher-vit") timed=("$cnn/model" "$vit/model" "$out/${arms%% *}-${seeds%% *}/model")
-evaluate teacher-cnn 0
-evaluate teacher-vit 0
+runs=(teacher-cnn:0 teacher-vit:0)
 for arm in $arms; do
     compared+=(--arm "${words[$arm]}=$arm")
-    for seed in $seeds; do evaluate "$arm-$seed" "$seed"; done
+    for seed in $seeds; do runs+=("$arm-$seed:$seed"); done
 done
 for rival in $rivals; do
     compared+=(--arm "$rival from random weights=$rival") timed+=("$out/$rival-${seeds%% *}/model")
-    for seed in $seeds; do evaluate "$rival-$seed" "$seed"; done
+    for seed in ${RIVAL_SEEDS:-$seeds}; do runs+=("$rival-$seed:$seed"); done
 done
-[ -f "$out/speed.json" ] || effvid bench "${timed[@]}" --threads 1 --rounds "${ROUNDS:-10}" --no-memory --quiet --results "$out/speed.json"
-python "$here/compare_students.py" "$out" --name "$name" --split "$split" "${compared[@]}" --speed "$out/speed.json" --results "$results" \
-    --picture "${PICTURES:-docs/images}/distillation-$name.png"
+if [[ $stages == *" evaluate "* ]]; then
+    for run in "${runs[@]}"; do evaluate "${run%:*}" "${run#*:}"; done
+fi
+if [[ $stages == *" speed "* ]]; then
+    effvid bench "${timed[@]}" --threads 1 --rounds "${ROUNDS:-10}" --no-memory --quiet --results "$out/speed.json"
+fi
+if [[ $stages == *" compare "* ]]; then
+    python "$here/compare_students.py" "$out" --name "$name" --split "$split" "${compared[@]}" --speed "$out/speed.json" --results "$results" \
+        --picture "${PICTURES:-docs/images}/distillation-$name.png" ${NOTE:+--note "$NOTE"}
+fi
