@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForVideoClassification
 
-from hf_effvid.data import tiny_motion_dataset
+from hf_effvid.data import TeacherCacheError, tiny_motion_dataset
 from hf_effvid.training import distill_classifier, train_classifier
 from hf_effvid.training.distillation_record import DistillationRecord
 from hf_effvid.training.distillation_settings import DistillationError, DistillationSettings
@@ -118,6 +118,32 @@ class TestStoredAnswers:
         monkeypatch.setattr("hf_effvid.compression.teachers.Teacher.__call__", refuse)
         again = distil(small_student(), motion, tmp_path / "again", cache_teachers=tmp_path / "answers", **both)
         assert [entry.get("loss") for entry in again.history] == [entry.get("loss") for entry in stored.history]
+
+    def test_serve_runs_that_read_less_and_refuse_those_that_read_more(self, motion, teachers, tmp_path, monkeypatch):
+        both = {"teacher_vit": teachers["vit"], "teacher_cnn": teachers["cnn"], "views": 2, "args": {"max_steps": 1}}
+        logits_alone = {"settings": {"residual": "none", "relation_weight": 0, "weighting": "uniform"}}
+        distil(
+            small_student(),
+            motion,
+            tmp_path / "less",
+            cache_teachers=tmp_path / "less_answers",
+            **both,
+            **logits_alone,
+        )
+        with pytest.raises(TeacherCacheError, match="outputs"):
+            distil(small_student(), motion, tmp_path / "more", cache_teachers=tmp_path / "less_answers", **both)
+        distil(small_student(), motion, tmp_path / "full", cache_teachers=tmp_path / "answers", **both)
+
+        def refuse(*_):
+            raise AssertionError("a teacher was asked again")
+
+        monkeypatch.setattr("hf_effvid.compression.teachers.Teacher.__call__", refuse)
+        again = {**both, "cache_teachers": tmp_path / "answers"}
+        uniform = distil(small_student(), motion, tmp_path / "uniform", **again, **logits_alone)
+        assert uniform.history[0]["weight_vit"] == 0.5
+        for role, other in (("vit", "teacher_cnn"), ("cnn", "teacher_vit")):
+            outcome = distil(small_student(), motion, tmp_path / role, **{**again, other: None})
+            assert outcome.history[0][f"weight_{role}"] == 1
 
     def test_need_a_number_of_views(self, motion, teachers, tmp_path):
         with pytest.raises(DistillationError, match="set views, such as views=4"):

@@ -8,7 +8,8 @@ import torch
 
 from ..compression.feature_taps import feature_spec, record_features
 from ..compression.teachers import Teacher
-from ..data import DistillationClipDataset, StreamingDistillationClipDataset, ViewSettings
+from ..data import DistillationClipDataset, StreamingDistillationClipDataset, TeacherOutputStore, ViewSettings
+from ..data.teacher_output_files import read_description
 from .classifier_run import ClassifierRun, open_run
 from .distillation_record import DistillationRecord
 from .distillation_settings import ROLES, DistillationError, DistillationSettings
@@ -54,7 +55,8 @@ class Distillation:
     def store_answers(self, folder, on_error="skip", progress=True):
         """Asks every teacher about every view once, but for what it was asked before.
 
-        Features are averaged to the grid of the student's last map where the terms would do so themselves.
+        Features are averaged to the grid of the student's last map where the terms would do so themselves. Answers of an earlier run serve
+        where they hold all that is read now, whatever they hold besides.
 
         Args:
             folder: one folder of answers in it for each role.
@@ -68,14 +70,14 @@ class Distillation:
             ValueError: a stream, or mixed clips.
         """
         run, stores = self.run, {}
-        processors = [run.processor, *(teacher.processor for teacher in self.teachers.values())]
-        settings = ViewSettings.make(processors, run.augmentation, run.class_names, self.views, self.view_seed)
-        grid = None if self.settings.feature_loss == "attention" else self._student_grid()
+        found = {role: (read_description(Path(folder, role)) or {}).get("recipe") for role in self.teachers}
+        decode_size, horizontal_flips = self._how_views_were_stored([recipe for recipe in found.values() if recipe])
         # the other processes of a run find everything answered
         with run.arguments.main_process_first(desc="asking teachers"):
             for role, teacher in self.teachers.items():
                 needed = self.settings.needed_of(role, self.teachers)
-                stores[role] = cache_teacher_outputs(
+                outputs, grid = self._what_to_store(needed, found[role])
+                store = cache_teacher_outputs(
                     teacher.to(run.arguments.device),
                     run.rows.train,
                     Path(folder) / role,
@@ -84,16 +86,35 @@ class Distillation:
                     view_seed=self.view_seed,
                     augmentation=run.augmentation,
                     class_names=run.class_names,
-                    horizontal_flips=settings.horizontal_flips,
-                    decode_size=settings.decode_size,
-                    outputs=needed,
-                    grid=grid if "features" in needed else None,
+                    horizontal_flips=horizontal_flips,
+                    decode_size=decode_size,
+                    outputs=outputs,
+                    grid=grid,
                     batch_size=run.arguments.per_device_eval_batch_size,
                     num_workers=run.arguments.dataloader_num_workers,
                     on_error=on_error,
                     progress=progress,
                 )
+                stores[role] = TeacherOutputStore.open(store.folder, outputs=needed)
         return stores
+
+    def _how_views_were_stored(self, recipes):
+        """(decode_size, horizontal_flips) of stored answers, or what suits all models of this run where there are none."""
+        processors = [self.run.processor, *(teacher.processor for teacher in self.teachers.values())]
+        names = self.run.class_names
+        settings = ViewSettings.make(processors, self.run.augmentation, names, self.views, self.view_seed)
+        stored = [recipe["views"] for recipe in recipes]
+        decode_size = stored[0]["decode_size"] if stored else settings.decode_size
+        return decode_size, settings.horizontal_flips and all(views["horizontal_flips"] for views in stored)
+
+    def _what_to_store(self, needed, recipe):
+        """(outputs, grid): those of the answers that are there if nothing that is needed is missing, else what is needed."""
+        grid = None
+        if "features" in needed and self.settings.feature_loss != "attention":
+            grid = self._student_grid()
+        if recipe is None or not needed <= set(recipe["outputs"]):
+            return needed, grid
+        return recipe["outputs"], grid if "features" in needed else recipe["grid"]
 
     def record(self, data=None):
         """Who teaches, and how, as a `DistillationRecord`.
