@@ -27,12 +27,15 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="Checkpoint file of the authors (.pth, .pt, .safetensors); with --from-image also a folder or Hub id."
+            help="Checkpoint file of the authors (.pth, .pt, .safetensors), or torchvision's name of one "
+            "(MViT_V2_S_Weights.KINETICS400_V1); with --from-image also a folder or Hub id."
         ),
     ],
     output_dir: Annotated[Path, typer.Argument(help="Folder to write.")],
     model_type: Annotated[str, typer.Option(help="Architecture.")] = "video_focalnet",
-    preset: Annotated[str | None, typer.Option(help="Released size to insist on: tiny, small or base.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Released size or network to insist on, such as tiny, a0 or mvit_v2_s.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV 'id,name' with the class names.")] = None,
     directional: Annotated[
         bool, typer.Option("--directional", help="Labels tell left from right: never mirror clips in training.")

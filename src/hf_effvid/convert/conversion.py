@@ -12,13 +12,20 @@ from transformers import AutoModel, AutoModelForVideoClassification
 from ..auto import find_architecture
 from ..label_lists import read_labels
 from ..version import __version__
-from . import actionformer, movinet, tsm, video_focalnet, x3d
+from . import actionformer, movinet, torchvision_video, tsm, video_focalnet, x3d
 from .checkpoints import CheckpointError, read_weights, sha256_of
 
 
 CONVERSION_RECORD = "conversion.json"
 # model_type -> module with build_config, convert_state_dict, config_for, preset_of, recipe_for, REFERENCE
-FAMILIES = {"video_focalnet": video_focalnet, "actionformer": actionformer, "tsm": tsm, "x3d": x3d, "movinet": movinet}
+FAMILIES = {
+    "video_focalnet": video_focalnet,
+    "actionformer": actionformer,
+    "tsm": tsm,
+    "x3d": x3d,
+    "movinet": movinet,
+    "torchvision_video": torchvision_video,
+}
 
 
 def convert_checkpoint(
@@ -36,12 +43,12 @@ def convert_checkpoint(
     Every name, shape and type is checked against the architecture before anything is written.
 
     Args:
-        source: Checkpoint file of the original project (.pth, .pt, .safetensors).
+        source: Checkpoint file of the original project (.pth, .pt, .safetensors); of `torchvision_video` also torchvision's name of it.
         output_dir: Folder to write; made if need be.
         model_type: Architecture that the file is of, a key of `CONVERTERS`.
         preset: Released size, such as `"tiny"`; found out from the weights when None.
         num_labels: Number of classes to expect; taken from the weights when None.
-        id2label: Names of the classes: `{index: name}`, a list, or a CSV file of "id,name".
+        id2label: Names of the classes: `{index: name}`, a list, or a CSV file of "id,name"; None: those that are known of a published file.
         arguments: Arguments of the upstream constructor that leave no trace in the weights and were not the released ones,
             under their upstream names, such as `{"num_frames": 16}`.
         horizontal_flip_safe: For a classifier: False when labels tell left from right, so that training on does not mirror clips.
@@ -57,6 +64,8 @@ def convert_checkpoint(
     if model_type not in FAMILIES:
         raise ValueError(f"No converter for model_type {model_type!r}; there is one for {', '.join(FAMILIES)}.")
     family, architecture = FAMILIES[model_type], find_architecture(model_type)
+    if hasattr(family, "find_source"):
+        source = family.find_source(source)
     upstream = read_weights(source)
     try:
         config = family.config_for(upstream, preset, arguments)
@@ -65,6 +74,9 @@ def convert_checkpoint(
             state_dict = family.fill_state_dict(state_dict, config)
     except KeyError as error:
         raise CheckpointError(f"{source}: not a {model_type} checkpoint, {error.args[0]}") from error
+    digest = sha256_of(source)
+    if id2label is None and hasattr(family, "published_names"):
+        id2label = family.published_names(digest)
     names = _names_of_classes(id2label, config.num_labels, num_labels, source)
     config.id2label, config.label2id = names, {name: index for index, name in names.items()}
 
@@ -81,7 +93,7 @@ def convert_checkpoint(
         recipe = family.recipe_for(config, horizontal_flip_safe)
         architecture.video_processor(**recipe).save_pretrained(output_dir)
     record = {
-        "source": {"name": Path(source).name, "sha256": sha256_of(source), "bytes": Path(source).stat().st_size},
+        "source": {"name": Path(source).name, "sha256": digest, "bytes": Path(source).stat().st_size},
         "reference": family.REFERENCE,
         "model_type": model_type,
         "preset": preset or family.preset_of(config),
