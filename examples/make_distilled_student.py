@@ -169,7 +169,7 @@ def train_student(arm: Arm, seed: int, data: Path, folder: Path, args) -> None:
         augmentation="none",
         cache="ram",
         views=1,
-        cache_teachers=args.work / "answers" if arm.roles else None,
+        cache_teachers=args.work / ("answers-with-features" if arm.name == FULL else "answers") if arm.roles else None,
         args=training("student", seed, args),
         resume=True,
         **teachers,
