@@ -355,16 +355,20 @@ def all_motions(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_token_selection_budgets(tmp_path, all_motions):
-    """A probe and a cascade at one budget each, and at a wanted mean cost: calibrated, measured, and batches equal loops."""
+    """Every gauge at one budget, and at a wanted mean cost: calibrated, measured, timed, and batches equal loops."""
     flags = ["--data", all_motions, "--work", tmp_path / "work", "--budgets", 0.5, "--epochs", 1]
+    flags += ["--gauges", "probe", "cascade", "student", "--student-epochs", 1, "--time-rounds", 2]
     run(EXAMPLES / "token_selection_budgets.py", tmp_path, *flags, "--results", tmp_path / "budgets.json")
     results = {entry.variant: entry for entry in ResultsFile.load(tmp_path / "budgets.json").results}
     adaptive = [variant for variant in results if variant.startswith("LITE++ (")]
-    assert len(adaptive) == 4 and len(results) == 12
+    assert len(adaptive) == 6 and len(results) == 18
     for variant in adaptive:
         (exact,) = [m for m in results[variant].metrics if m.name.startswith("largest difference of logits")]
         assert exact.value < 1e-4 and results[variant].metric("top1").interval and results[variant].cost.gmacs > 0
     assert (tmp_path / "work" / "cascade-0.5" / "budget_calibration.json").is_file()
+    student = results["LITE++ (student, keep 0.3 or 0.5)"]
+    assert student.metric("gauge_ms").value > 0 and student.metric("calibration error of the gauge before") is not None
+    assert student.protocol["budget_policy"]["gauge_temperature"] > 0
 
 
 @pytest.mark.slow

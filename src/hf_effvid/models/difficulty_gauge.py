@@ -34,7 +34,7 @@ class VideoDifficultyGauge:
         host_processor: the host's; None: clips are normalised as its own processor does it. To decide over another model's budget, it
             has to be known, from here or from the policy.
         temperature: T.
-        name: what the gauge is loaded from again; default: where the model came from.
+        name: folder or Hub id that it can be loaded from again, which a policy then says; None: there is none.
     """
 
     def __init__(self, model, processor, host_processor=None, temperature=1.0, name=None):
@@ -42,7 +42,7 @@ class VideoDifficultyGauge:
             raise ValueError(f"temperature must be above 0, got {temperature!r}.")
         self.model, self.processor = model.eval(), processor
         self.temperature = float(temperature)
-        self.name = name or getattr(model, "name_or_path", None) or None
+        self.name = name
         self.own_statistics = pixel_statistics(processor)
         self.host_statistics = pixel_statistics(host_processor) if host_processor is not None else None
         config = model.config

@@ -140,6 +140,7 @@ def calibrate_budget(
     probe_pooling="mean_std",
     max_probe_videos=None,
     time_rounds=0,
+    time_clock="wall",
     validation_share=0.2,
     seed=42,
     trust_remote_code=False,
@@ -166,6 +167,7 @@ def calibrate_budget(
         probe_pooling: see `pool_embeddings`.
         max_probe_videos: fit the probe on the first so many training videos.
         time_rounds: also time the gauge against what it saves, in so many rounds (15 take some seconds for small models).
+        time_clock: `wall`, or `processor`, see `time_gauge`.
         validation_share, seed: see `split`.
         load_kwargs: passed to `load_video_dataset`.
 
@@ -180,7 +182,7 @@ def calibrate_budget(
     model, processor = open_lite_classifier(model, processor, trust_remote_code)
     rows, train, name = _calibration_rows(data, split, force, validation_share, seed, load_kwargs)
     base = model.config.keep_ratio if keep_ratio is None else keep_ratio
-    gauge = open_gauge(gauge, processor, trust_remote_code, model.device)
+    gauge = open_gauge(gauge, processor, trust_remote_code, reading.device or model.device)
     kind = gauge if isinstance(gauge, str) else "model"
     draft = BudgetPolicy(0.0, 1.0, easy_keep_ratio, kind, probe_pooling)
     easy = draft.easy_ratio(base)
@@ -209,7 +211,7 @@ def calibrate_budget(
     thresholds = calibrate_thresholds(answers.confidence.ravel(), wanted, hopeless_share, *right)
     model.set_budget_policy(replace(draft, low=thresholds.low, high=thresholds.high, easy_keep_ratio=easy), probe, own)
     policy = BudgetPolicy(**model.config.budget_policy)
-    timing = time_gauge(model, answers.examples, rounds=time_rounds) if time_rounds else None
+    timing = time_gauge(model, answers.examples, rounds=time_rounds, clock=time_clock) if time_rounds else None
     return BudgetCalibration(
         model=model,
         processor=processor,

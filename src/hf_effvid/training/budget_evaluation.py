@@ -62,13 +62,17 @@ def evaluate_budget(
     policy, base = BudgetPolicy(**model.config.budget_policy), model.config.keep_ratio
     easy = policy.easy_ratio(base)
     if gauge is not None:
-        model.set_budget_policy(policy, gauge=open_gauge(gauge, processor, trust_remote_code, model.device))
+        model.set_budget_policy(
+            policy, gauge=open_gauge(gauge, processor, trust_remote_code, reading.device or model.device)
+        )
     elif policy.gauge == "model" and policy.gauge_model is not None and model._budget_gauge is None:
         model.load_budget_gauge(trust_remote_code=trust_remote_code)
     splits = load_video_dataset(data, **load_kwargs)
     splits = splits if isinstance(splits, dict) else {split: splits}
     rows = splits[choose_split(splits, split, force=True)]
-    asked = policy.gauge if policy.gauge != "model" else model._budget_gauge or model.gauge_confidence
+    asked = policy.gauge
+    if asked == "model":
+        asked = model.gauge_confidence if model._budget_gauge is None else model._budget_gauge
     ask = gauge_of(model, asked, model.budget_probe, easy)
     answers = measure_clips(
         model, rows, processor, reading, keep_ratios=(easy, base), gauge=ask, description="evaluating"
