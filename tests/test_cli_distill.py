@@ -157,15 +157,9 @@ def test_classes_that_are_called_otherwise(given, tmp_path):
     renamed = {f"to {name}": name for name in CLASSES}
     tiny_cnn(tmp_path / "cnn", list(renamed))
     (tmp_path / "map.json").write_text(json.dumps(renamed))
-    flags = [
-        "--config",
-        folder / "recipe.yaml",
-        "--data",
-        folder / "data",
-        "--teacher-cnn",
-        tmp_path / "cnn",
-        "--quiet",
-    ]
+    # the ViT calls them as the data set does
+    flags = ["--config", folder / "recipe.yaml", "--data", folder / "data", "--quiet"]
+    flags += ["--teacher-cnn", tmp_path / "cnn", "--teacher-vit", folder / "vit"]
     done = call(*flags, "-o", tmp_path / "out", "--label-map", tmp_path / "map.json", "--compare", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["comparison"]["n"] == 8

@@ -18,7 +18,6 @@ from .distill_options import (
     FeatureLoss,
     GatherRelations,
     KdLoss,
-    LabelMap,
     LearningRate,
     LogitNorm,
     MaxSteps,
@@ -42,6 +41,7 @@ from .distill_options import (
 from .options import (
     Format,
     JsonFlag,
+    LabelMap,
     Labels,
     Quiet,
     RemoteCode,
@@ -49,6 +49,7 @@ from .options import (
     SkipMissing,
     list_options,
     print_json,
+    read_label_map,
     show_progress,
 )
 
@@ -169,7 +170,7 @@ def _run_options(recipe, typed: dict) -> dict:
         "validation_share": recipe.validation_share if share is None else share,
         "cache": recipe.cache,
         "cache_teachers": typed["cache_teachers"],
-        "label_map": None if typed["label_map"] is None else _label_map(typed["label_map"]),
+        "label_map": None if typed["label_map"] is None else read_label_map(typed["label_map"]),
         "trust_remote_code": typed["trust_remote_code"],
         "progress": not typed["quiet"],
         **sources,
@@ -199,12 +200,3 @@ def _settings(typed: dict) -> dict:
 
 def _typed(typed: dict, names) -> dict:
     return {name: typed[name] for name in names if typed[name] is not None}
-
-
-def _label_map(path: Path) -> dict[str, str]:
-    from ..data.annotations import AnnotationError, read_json
-
-    names = read_json(path)
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise AnnotationError(str(path), f"{str(names)[:80]!r}", "Expected {a teacher's class: that of the data set}.")
-    return names

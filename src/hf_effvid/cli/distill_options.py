@@ -70,9 +70,6 @@ CacheTeachers = Annotated[
     Path | None,
     typer.Option(help="Folder to keep the teachers' outputs in, so that teachers run once per view; needs --views."),
 ]
-LabelMap = Annotated[
-    Path | None, typer.Option(help="JSON with the teachers' class names to those of the data set, where they differ.")
-]
 ValidationShare = Annotated[
     float | None, typer.Option(help="Share of each class to validate on when there is no such split; default: 0.2.")
 ]
