@@ -88,6 +88,7 @@ class TestARun:
             "name": "data", "terms": ["kd", "residual", "cnn_feature", "relation"], "view_seed": 0, "views": None
         }  # fmt: skip
         assert json.loads(json.dumps(DistillationRecord.load(outcome.model_dir).to_dict())) == saved
+        assert f"{teachers['cnn']} (cnn): kd, residual, cnn_feature, relation" in outcome.summary()
         assert DistillationRecord.load(outcome.model_dir).teacher("cnn").model_type == "x3d"
 
     def test_terms_are_logged_and_every_one_of_them_counts(self, run):
@@ -119,6 +120,7 @@ class TestStoredAnswers:
         again = distil(small_student(), motion, tmp_path / "again", cache_teachers=tmp_path / "answers", **both)
         assert [entry.get("loss") for entry in again.history] == [entry.get("loss") for entry in stored.history]
 
+    @pytest.mark.slow
     def test_serve_runs_that_read_less_and_refuse_those_that_read_more(self, motion, teachers, tmp_path, monkeypatch):
         both = {"teacher_vit": teachers["vit"], "teacher_cnn": teachers["cnn"], "views": 2, "args": {"max_steps": 1}}
         logits_alone = {"settings": {"residual": "none", "relation_weight": 0, "weighting": "uniform"}}
@@ -156,6 +158,12 @@ class TestStoredAnswers:
             )
 
 
+def test_clips_of_a_stream(motion, teachers, tmp_path):
+    options = {"streaming": True, "validation_share": 0, "args": {"max_steps": 1}}
+    outcome = distil(small_student(), motion, tmp_path, teacher_cnn=teachers["cnn"], **options)
+    assert outcome.num_train is None and outcome.history[0]["kd_loss"] > 0
+
+
 class TestWithOneTeacherOrNone:
     @pytest.mark.parametrize(("role", "terms"), [("vit", ["kd", "relation"]), ("cnn", ["kd"])])
     def test_one_teacher(self, motion, teachers, tmp_path, role, terms):
@@ -166,6 +174,7 @@ class TestWithOneTeacherOrNone:
         assert [one["role"] for one in outcome.distillation["teachers"]] == [role]
         assert outcome.history[0][f"weight_{role}"] == 1
 
+    @pytest.mark.slow
     def test_the_student_alone_is_plain_training(self, motion, tmp_path):
         alone = distil(small_student(), motion, tmp_path / "a", settings=NO_TEACHER, augmentation="none")
         torch.set_num_threads(1)
@@ -175,6 +184,7 @@ class TestWithOneTeacherOrNone:
         assert alone.metrics["loss"] == pytest.approx(plain.metrics["loss"], rel=0.2)
         assert alone.distillation["teachers"] == [] and alone.num_parameters == plain.num_parameters
 
+    @pytest.mark.slow
     def test_the_student_sees_the_same_views_with_and_without_teachers(self, motion, teachers, tmp_path):
         options = {"views": 2, "args": {"max_steps": 1}}
         alone = distil(small_student(), motion, tmp_path / "a", settings=NO_TEACHER, **options)

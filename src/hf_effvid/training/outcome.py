@@ -65,6 +65,9 @@ class TrainOutcome:
             f"trained {self.num_trainable:,} of {self.num_parameters:,} parameters on {clips}: "
             f"{self.steps} steps, {self.epochs:.1f} epochs, {self.seconds:.0f} s, mean loss {self.train_loss:.4f}"
         ]
+        if self.distillation and self.distillation["teachers"]:
+            teachers = ", ".join(f"{one['name']} ({one['role']})" for one in self.distillation["teachers"])
+            lines.append(f"taught by {teachers}: {', '.join(self.distillation['data']['terms'])}")
         if self.metrics:
             split = f"{self.items} held out of the training set" if self.held_out else f"validation {self.items}"
             shown = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
