@@ -39,11 +39,13 @@ class TemporalPlan(NamedTuple):
     Args:
         into: (points * tiles, T), values of the tiles of steps at the points.
         back: (T, points * tiles), steps from products.
+        forth: (points * tiles, T), the smallest products that give some steps: an inverse of `back`.
         pairs: Magnitudes of the opposite points.
     """
 
     into: torch.Tensor
     back: torch.Tensor
+    forth: torch.Tensor
     pairs: tuple[float, ...]
 
 
@@ -71,13 +73,14 @@ def is_faster(steps, sites, channels, size):
     return fast < CLEARLY_LESS * direct * sites * channels**2
 
 
-def temporal_convolution_gelu(tracks, kernel, library):
+def temporal_convolution_gelu(tracks, kernel, library, tap_biases=None):
     """GELU of a convolution along time with zeros outside, without gradients.
 
     Args:
         tracks: (B, T, N, C).
         kernel: (C, C, k), k of `PAIRS`.
         library: One of `processor_libraries`.
+        tap_biases: (k, C) or None: what each tap adds where its step exists.
 
     Returns:
         (B, T, N, C), which may be a view of something laid out step by step.
@@ -89,18 +92,27 @@ def temporal_convolution_gelu(tracks, kernel, library):
     pieces = math.ceil(len(plan.into) * frames[0].nbytes / PIECE_BYTES)
     if pieces > 1:
         weights = list(weights)
-    results = [_piece(piece, plan, weights, library) for piece in frames.chunk(pieces, dim=1)]
+    biases = None
+    if tap_biases is not None:
+        by_step = _taps_that_exist(steps, kernel.shape[2], tracks.dtype) @ tap_biases
+        biases = (plan.forth @ by_step).view(kernel.shape[2] + OUTPUTS - 1, -1, 1, channels)
+    results = [_piece(piece, plan, weights, biases, library) for piece in frames.chunk(pieces, dim=1)]
     result = results[0] if len(results) == 1 else torch.cat(results, dim=1)
     return result.view(steps, batch, sites, channels).transpose(0, 1)
 
 
-def _piece(frames, plan, weights, library):
-    """The same for frames (T, N, C) and the weights at the points."""
+def _piece(frames, plan, weights, biases, library):
+    """The same for frames (T, N, C), the weights at the points and what is added there, (points, tiles, 1, C) or None."""
     steps = frames.contiguous().view(len(frames), -1)  # oneDNN is a hundred times slower where rows are not packed
     values = library.linear(plan.into, steps.t(), None, False)
     points = values.view(2 * len(plan.pairs) + 2, -1, frames.shape[-1])
-    for here, weight in zip(points, weights, strict=True):
-        here.copy_(library.linear(here, weight, None, False))  # the product takes the place of what it has read
+    for index, (here, weight) in enumerate(zip(points, weights, strict=True)):
+        product = library.linear(here, weight, None, False)  # takes the place of what it has read
+        if biases is None:
+            here.copy_(product)
+        else:
+            tiles = (len(biases[index]), -1, frames.shape[-1])
+            torch.add(product.view(tiles), biases[index], out=here.view(tiles))
     return library.linear_gelu(plan.back, values.t(), None, False).view(frames.shape)
 
 
@@ -139,7 +151,17 @@ def temporal_plan(steps, size, dtype):
                 step = first + index - size // 2
                 if 0 <= step < steps:
                     all_into[:, tile, step] = into[:, index]
-        return TemporalPlan(all_into.flatten(0, 1).to(dtype), all_back.flatten(1).to(dtype), pairs)
+        all_into, all_back = all_into.flatten(0, 1), all_back.flatten(1)
+        forth = torch.linalg.pinv(all_back)
+        return TemporalPlan(all_into.to(dtype), all_back.to(dtype), forth.to(dtype), pairs)
+
+
+@functools.lru_cache(maxsize=64)
+def _taps_that_exist(steps, size, dtype):
+    """(T, k): 1 where a tap reads a step of the clip, 0 where it reads zeros outside."""
+    with torch.inference_mode(False):
+        reads = torch.arange(steps, device="cpu")[:, None] + torch.arange(size, device="cpu") - size // 2
+        return ((reads >= 0) & (reads < steps)).to(dtype)
 
 
 def _values_at_points(pairs, coefficients):

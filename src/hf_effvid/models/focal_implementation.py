@@ -42,8 +42,9 @@ class FocalImplementation:
         supports: `FocalCall` -> whether it can do that call. Cheap, called before every call.
         prefers: `FocalCall` -> whether it is the choice where users leave it open; asked after `supports`.
         modulation: Signature of `focal_composite.composite_focal_modulation`; None leaves it to the composite.
-        projection: `(module, tokens (..., C), sizes)` -> the module's output in parts of so many channels, each of which
-            may be a view. The module may be any: what is no plain linear layer has to be called. None: as above.
+        projection: `(module, tokens (..., C), sizes, into)` -> the module's output in parts of so many channels, each of which
+            may be a view. The module may be any: what is no plain linear layer has to be called. `into`: None, or a kernel that is
+            all that reads the first part, which may then be a `PendingProjection`. None: as above.
         feed_forward: `(fc1, fc2, tokens (..., C))` -> fc2(GELU(fc1(tokens))), as above.
     """
 

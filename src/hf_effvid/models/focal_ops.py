@@ -28,13 +28,14 @@ from .focal_composite import (
 from .focal_implementation import FocalCall, FocalImplementation
 from .focal_processor import CHANNELS_LAST, ONEDNN
 from .focal_triton import TRITON, can_launch
+from .folded_projection import settled
 from .observed_calls import is_observed
 
 
 logger = logging.get_logger(__name__)
 
 
-def _composite_projection(module, tokens, sizes):
+def _composite_projection(module, tokens, sizes, into=None):
     return module(tokens).split(sizes, dim=-1)
 
 
@@ -125,7 +126,12 @@ def focal_modulation(
     normalize=False,
     keep_modulators=True,
 ):
-    """Multiplies the query with what space and time around it hold: see `composite_focal_modulation`."""
+    """Multiplies the query with what space and time around it hold: see `composite_focal_modulation`.
+
+    The temporal context may be a `PendingProjection`, where the modulators are not wanted.
+    """
+    if keep_modulators:
+        temporal_context = settled(temporal_context)
     arguments = (
         query,
         spatial_context,
@@ -140,11 +146,11 @@ def focal_modulation(
         keep_modulators,
     )
     if is_observed(query):
-        return _observed(query).modulation(*arguments)
+        return _observed(query).modulation(*map(settled, arguments))
     call = _describe(
         "modulation",
         query,
-        (query, spatial_context, temporal_context, spatial_gates, temporal_gates, *spatial_kernels, *temporal_kernels),
+        (query, spatial_context, spatial_gates, temporal_gates, *spatial_kernels, *temporal_kernels),
         (spatial_projection, temporal_projection),
         tuple(kernel.shape[-1] for kernel in spatial_kernels),
         None if temporal_context is None else tuple(kernel.shape[-1] for kernel in temporal_kernels),
@@ -152,11 +158,16 @@ def focal_modulation(
     return _run(call, arguments)
 
 
-def focal_projection(module, tokens, sizes):
-    """Output of a linear module on tokens (..., C), in parts of `sizes` channels."""
+def focal_projection(module, tokens, sizes, into=None):
+    """Output of a linear module on tokens (..., C), in parts of `sizes` channels.
+
+    With `into`, a kernel (C, C, k), the first part is a temporal context that nothing but a convolution with it reads: it may be a
+    `PendingProjection`, for `focal_modulation` alone.
+    """
     if is_observed(tokens):
         return _observed(tokens).projection(module, tokens, sizes)
-    return _run(_describe("projection", tokens, (tokens,), (module,)), (module, tokens, sizes))
+    tensors = (tokens,) if into is None else (tokens, into)
+    return _run(_describe("projection", tokens, tensors, (module,)), (module, tokens, sizes, into))
 
 
 def focal_feed_forward(fc1, fc2, tokens):
@@ -170,13 +181,13 @@ def _run(call, arguments):
     chosen = chosen_implementation(call)
     reference = getattr(COMPOSITE, call.operation)
     if chosen is COMPOSITE:
-        return reference(*arguments)
+        return reference(*map(settled, arguments))
     try:
         return getattr(chosen, call.operation)(*arguments)
     except _NO_FAILURES:
         raise
     except Exception as error:
-        result = reference(*arguments)  # raises itself where the fault is the caller's
+        result = reference(*map(settled, arguments))  # raises itself where the fault is the caller's
         _failed.add(_failure_key(chosen, call))
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         logger.warning_once(

@@ -13,14 +13,17 @@ Zero padding in time costs nothing as it is: oneDNN's kernels leave out taps tha
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .fast_temporal_convolution import temporal_convolution_gelu
 from .focal_composite import FocalModulation
 from .focal_implementation import FocalImplementation
+from .folded_projection import PendingProjection
 from .gemm_probe import probe_gemm
 from .layers import is_plain_linear
 from .processor_libraries import OneDnn, Plain, onednn_can
@@ -44,14 +47,17 @@ class ProcessorFocal:
     def __init__(self, library):
         self.library = library
 
-    def projection(self, module, tokens, sizes):
+    def projection(self, module, tokens, sizes, into=None):
         if not is_plain_linear(module):
             return module(tokens).split(sizes, dim=-1)
         tokens, weight, bias = _in_one_type(tokens, module.weight, module.bias)
-        grad = _wants_grad(tokens, weight, bias)
+        grad = _wants_grad(tokens, weight, bias, into)
         weights = weight.split(sizes)
         biases = [None] * len(sizes) if bias is None else bias.split(sizes)
-        return tuple(self.library.linear(tokens, w, b, grad) for w, b in zip(weights, biases, strict=True))
+        parts = list(zip(weights, biases, strict=True))
+        folded = None if grad or into is None else self.library.folded(tokens, *parts[0], *_in_one_type(into))
+        pending = [] if folded is None else [PendingProjection(tokens, *parts.pop(0), folded)]
+        return (*pending, *(self.library.linear(tokens, w, b, grad) for w, b in parts))
 
     def feed_forward(self, fc1, fc2, tokens):
         if not (is_plain_linear(fc1) and is_plain_linear(fc2)):
@@ -89,6 +95,9 @@ class ProcessorFocal:
         if temporal_context is not None:
             kernels = [kernel[..., None] for kernel in temporal_kernels]
             time = _Branch(kernels, temporal_projection, divisor, mean_over=(1,))
+            if isinstance(temporal_context, PendingProjection):
+                time = time._replace(first=partial(self._folded_convolution, temporal_context.folded))
+                temporal_context = temporal_context.tokens
         tensors = query, spatial_context, spatial_gates, temporal_context, temporal_gates
         projections = [branch.projection for branch in (space, time) if branch is not None]
         weights = [p for m in projections if isinstance(m, nn.Module) for p in m.parameters()]
@@ -122,35 +131,43 @@ class ProcessorFocal:
     def _modulator(self, context, gates, branch, grad):
         """Projection of the gated sum over maps (N, H, W, C) with gates (N, H, W, L + 1)."""
         context, gates, *kernels = _in_one_type(context, gates, *branch.kernels)
-        gathered = self._gated_sum(context, gates, kernels, branch.mean_over, grad)
+        gathered = self._gated_sum(context, gates, kernels, branch, grad)
         if branch.divisor != 1:
             gathered = gathered / branch.divisor if grad else gathered.div_(branch.divisor)
         (modulator,) = self.projection(branch.projection, gathered, [context.shape[-1]])
         return modulator
 
-    def _gated_sum(self, context, gates, kernels, mean_over, grad):
+    def _gated_sum(self, context, gates, kernels, branch, grad):
         """Levels of a context, each times its gate, summed in order, the mean of the last one at the end."""
         total = None
         for level, kernel in enumerate(kernels):
-            wider = self.library.convolution_gelu(context, kernel, grad)
+            if level == 0 and branch.first is not None:
+                wider = branch.first(context)
+            else:
+                wider = self.library.convolution_gelu(context, kernel, grad)
             if level > 0:  # what the convolution has read is not needed any more and holds the sum
                 total = _add_gated(total, context, gates[..., level - 1 : level], grad)
             context = wider
-        everywhere = F.gelu(context.mean(dim=mean_over, keepdim=True))
+        everywhere = F.gelu(context.mean(dim=branch.mean_over, keepdim=True))
         if kernels:
             total = _add_gated(total, context, gates[..., -2:-1], grad)
         if total is None:
             return (everywhere * gates[..., -1:]).expand(context.shape)
         return _add(total, everywhere, gates[..., -1:], grad)
 
+    def _folded_convolution(self, folded, tokens):
+        return temporal_convolution_gelu(tokens, folded.kernel, self.library, folded.tap_biases)
+
 
 class _Branch(NamedTuple):
-    """What is done in space, or in time: kernels, projection, divisor of the sum, dimensions of the global mean."""
+    """What is done in space, or in time: kernels, projection, divisor of the sum, dimensions of the global mean, and what takes the
+    place of the first convolution where the context has yet to be projected."""
 
     kernels: list
     projection: Callable
     divisor: int
     mean_over: tuple[int, ...]
+    first: Callable | None = None
 
 
 def _num_pieces(num_bytes, piece_bytes, weight_bytes):

@@ -228,7 +228,8 @@ class VideoFocalNetModulation(nn.Module):
     def _published(self, sites, query, context, gates, keep_modulators):
         temporal_context = temporal_gates = None
         if self.projection_in_temporal is not None:
-            temporal_context, temporal_gates = self._temporal_inputs(sites)
+            into = None if keep_modulators or not self.num_levels else self.kernels[1][0]
+            temporal_context, temporal_gates = self._temporal_inputs(sites, into)
         modulation = focal_modulation(
             query,
             context,
@@ -262,9 +263,9 @@ class VideoFocalNetModulation(nn.Module):
             modulator = fuse_modulators(spatial, temporal, self.projection_fusion)
         return FocalModulation(query * modulator, spatial, temporal), temporal_gates
 
-    def _temporal_inputs(self, sites):
-        """Context and gates of the temporal branch."""
-        return focal_projection(self.projection_in_temporal, sites, [sites.shape[-1], self.num_levels + 1])
+    def _temporal_inputs(self, sites, into=None):
+        """Context and gates of the temporal branch. `into`: what reads the context, where nothing else does."""
+        return focal_projection(self.projection_in_temporal, sites, [sites.shape[-1], self.num_levels + 1], into)
 
 
 class VideoFocalNetMLP(nn.Module):

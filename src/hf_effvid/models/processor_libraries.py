@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from .fast_temporal_convolution import is_faster, temporal_convolution_gelu
+from .folded_projection import fold, pays
 from .onednn_operators import onednn_can
 from .processor_autograd import OneDnnLinear, OneDnnTemporalConvolution, onednn_linear
 
@@ -39,6 +40,11 @@ class Plain:
         """
         return _gelu(F.conv2d(maps.permute(0, 3, 1, 2), kernel, **_geometry(maps, kernel)).permute(0, 2, 3, 1), grad)
 
+    @staticmethod
+    def folded(tokens, weight, bias, kernel):
+        """The `FoldedKernel` with which a convolution of tokens (B, T, H, W, C) takes a linear layer along; None: it would not pay."""
+        return None
+
 
 class OneDnn:
     """Everything in oneDNN. Methods as in `Plain`."""
@@ -56,6 +62,17 @@ class OneDnn:
         if grad:
             return F.gelu(OneDnn.linear(tokens, weight, bias, grad))
         return torch.ops.mkldnn._linear_pointwise.default(tokens, weight, bias, "gelu", [], "none")
+
+    @staticmethod
+    def folded(tokens, weight, bias, kernel):
+        batch, steps, height, width, channels = tokens.shape
+        square = weight.shape == (channels, channels) and kernel.shape[:2] == weight.shape
+        if tokens.dtype != torch.float32 or not square:
+            return None
+        sites, size = batch * height * width, kernel.shape[2]
+        if pays(steps * sites, channels, size) and is_faster(steps, sites, channels, size):
+            return fold(kernel, weight, bias, OneDnn)
+        return None
 
     @staticmethod
     def convolution_gelu(maps, kernel, grad):
