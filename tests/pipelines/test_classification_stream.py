@@ -172,6 +172,12 @@ def test_another_processor_than_ours(videos):
     assert logits_of(last) == pytest.approx(logits, abs=1e-4)
 
 
+def test_a_row_of_a_data_set_and_a_file_in_memory(pipe, videos):
+    of_path = list(pipe.stream(videos.long_mp4, target_fps=5, **LOGITS))
+    for source in ({"video": str(videos.long_mp4), "label": 1}, {"bytes": videos.long_mp4.read_bytes(), "path": None}):
+        assert list(pipe.stream(source, target_fps=5, **LOGITS)) == of_path
+
+
 # ---- what is remembered ------------------------------------------------------------------------------------------------------
 
 

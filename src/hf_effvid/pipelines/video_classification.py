@@ -22,7 +22,17 @@ from ..host_loading import is_adapter, load_video_classifier
 from ..host_processing import frame_size, frames_per_clip, load_processor, takes_videos
 from ..models.batching import Batcher
 from ..models.clip_sampling import check_count
-from ..models.pipeline_inputs import LIST, SINGLE, FailedItem, iterate, kind_of, map_ahead, name_of, number_of
+from ..models.pipeline_inputs import (
+    LIST,
+    SINGLE,
+    FailedItem,
+    iterate,
+    kind_of,
+    map_ahead,
+    name_of,
+    number_of,
+    video_of,
+)
 from ..models.video_errors import VideoTooShort
 from ..models.video_processing_effvid import ReadOptions, aggregate_views
 from ..models.video_selection import check_selection
@@ -258,7 +268,7 @@ class VideoClassificationPipeline(Pipeline):
         rate = {name: params[name] for name in RATE_PARAMS if name in params}
         return stream_by_state(
             self,
-            source,
+            video_of(source, run.get("video_column", "video")),
             ClipRecipe.of(self.inputs.processor, self.model.config, **rate),
             make_reading(params),
             scoring,
