@@ -180,6 +180,17 @@ class TestTerms:
         outputs["loss"].backward()
         assert all(torch.isfinite(value.grad).all() for value in task.parameters())
 
+    def test_a_student_with_bfloat16_weights(self):
+        batch, fields = make_batch(6), {"feature_loss": "fitnet", "cnn_feature_weight": 1.0}
+        single = values(make_task(**fields)(batch))
+        task = make_task(student=tiny_x3d().to(torch.bfloat16), **fields)
+        outputs = task(batch)
+        for name in ("kd_loss", "residual_loss", "cnn_feature_loss", "feature_loss", "relation_distance"):
+            assert outputs[name].dtype == torch.float32
+            assert outputs[name].item() == pytest.approx(single[name], rel=0.1, abs=0.03), name
+        outputs["loss"].backward()
+        assert all(torch.isfinite(value.grad).all() for value in task.parameters())
+
 
 class TestHalvesOfABatch:
     """What data parallel training does with a batch: the mean of the gradients of its halves."""

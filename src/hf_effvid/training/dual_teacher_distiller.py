@@ -14,6 +14,7 @@ from ..compression.distillation import dist_loss, dkd_loss, kd_loss, ofa_loss, s
 from ..compression.distillation_relations import rkd_angle_loss, rkd_distance_loss
 from ..compression.feature_distillation import attention_transfer_loss, feature_mse_loss, fitnet_loss
 from ..compression.feature_taps import feature_channels, feature_spec, pooled, record_features
+from ..compression.full_precision import lifted
 from ..compression.structure_discrepancy import StructureDiscrepancy
 from ..compression.teacher_weighting import mix_teachers, teacher_confidence, teacher_discrepancy, teacher_weights
 from .distillation_settings import ROLES, DistillationError, DistillationSettings
@@ -106,7 +107,8 @@ class DualTeacherDistiller(ClassificationTask):
         recording = record_features(self.model, self.feature_spec) if self._reads_features else nullcontext()
         with recording as recorded:
             outputs = dict(super().forward(batch))
-        features = recorded.map if self._reads_features else None
+        # auxiliary modules are in single precision, whatever the student is in
+        features = lifted(recorded.map) if self._reads_features else None
         answers = {role: self._answers(role, batch) for role in self.roles if self.needed[role]}
         found = {}
         if "kd" in self.terms:
@@ -185,7 +187,7 @@ class DualTeacherDistiller(ClassificationTask):
         return self.discrepancy(features, maps.get("vit"), maps.get("cnn"), labels)
 
     def _relation_terms(self, features, answers):
-        student, teacher = pooled(features.float()), answers["embeddings"]
+        student, teacher = pooled(features), answers["embeddings"]
         if self.settings.gather_relations:
             student, teacher = gather_embeddings(student), gather_embeddings(teacher)
         found = {}
@@ -199,7 +201,7 @@ class DualTeacherDistiller(ClassificationTask):
         losses = []
         for role in self._feature_roles:
             if self.settings.feature_loss == "mse":
-                losses.append(feature_mse_loss(pooled(features.float()), answers[role]["embeddings"]))
+                losses.append(feature_mse_loss(pooled(features), answers[role]["embeddings"]))
             elif self.settings.feature_loss == "fitnet":
                 losses.append(fitnet_loss(features, answers[role]["features"], self.feature_projections[role]))
             else:
