@@ -16,7 +16,7 @@ from hf_effvid.data.distillation_clips import DistillationClipDataset, Streaming
 from hf_effvid.data.loading import load_video_dataset
 from hf_effvid.data.row_keys import row_key
 from hf_effvid.data.shared_views import SharedPhase, ViewSettings
-from hf_effvid.data.transforms import AugmentationConfig
+from hf_effvid.data.transforms import AugmentationConfig, ClipOrigin, TrainTransform
 from hf_effvid.models.clip_sampling import sample_train_clip
 from hf_effvid.models.video_errors import VideoError
 from hf_effvid.models.video_processing_effvid import EffVidVideoProcessor
@@ -164,6 +164,18 @@ def test_colours_and_erased_boxes_are_the_same_for_all(marked):
         assert brightness.std() > 0.1  # it flickers
 
 
+@pytest.mark.parametrize("moments", [[0, 3, 7], [5], [2, 2, 6]])
+def test_what_is_drawn_for_a_frame_follows_its_moment(moments):
+    augmentation = AugmentationConfig.from_preset(
+        "none", color_jitter_probability=1.0, brightness=0.6, color_per_frame=True, grayscale_probability=0.5
+    )
+    transform = TrainTransform(plain(), augmentation)
+    frames = torch.randint(0, 256, (8, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for seed in range(6):
+        whole = transform(frames, seed, ClipOrigin(range(8), (24, 24)))
+        assert torch.equal(transform(frames[moments], seed, ClipOrigin(moments, (24, 24))), whole[moments])
+
+
 @given(st.integers(1, 400), st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.integers(0, 2**32))
 def test_the_shorter_dense_clip_lies_inside_the_longer_one(total, short, long, stride, seed):
     short, long = sorted((short, long))
@@ -205,6 +217,11 @@ def test_views_belong_to_the_video_not_to_its_place(train_rows, tmp_path):
     moved = shutil.copy(train_rows[3]["video"]["path"], tmp_path / "moved.mp4")
     elsewhere = make([{"video": moved, "label": 0}], views=2, class_names=clips.class_names)
     assert same(elsewhere[0], clips[3], ["pixel_values", "vit_pixel_values"])
+
+
+def test_views_of_different_clips_are_unrelated():
+    settings = ViewSettings.make([recipe()], views=2)
+    assert len({settings.seed_of_view(clip, view) for clip in "abc" for view in range(2)}) == 6
 
 
 def test_without_views_a_clip_is_a_function_of_seed_epoch_and_index(train_rows):

@@ -63,16 +63,15 @@ class DistillationViews:
             cache: where decoded videos are kept.
             key: the row's name in the cache.
         """
-        view = None
+        clip = view = None
         if self.settings.views is not None:
-            view = self.settings.view_of_epoch(epoch)
-            seed = self.settings.seed_of_view(row, view)
+            clip, view = row_key(row), self.settings.view_of_epoch(epoch)
+            seed = self.settings.seed_of_view(clip, view)
         pixels = self.reader(row, seed, cache, key)
         content = {"pixel_values": pixels.pop(STUDENT)}
-        content |= {f"{role}_pixel_values": clip for role, clip in pixels.items()}
+        content |= {f"{role}_pixel_values": values for role, values in pixels.items()}
         for role, store in self.stores.items():
-            answers = store.answers(row_key(row), view)
-            content |= {f"{role}_{name}": value for name, value in answers.items()}
+            content |= {f"{role}_{name}": values for name, values in store.answers(clip, view).items()}
         return content
 
 

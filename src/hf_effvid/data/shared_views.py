@@ -17,7 +17,6 @@ from ..models.video_processing_effvid import EffVidVideoProcessor, decoding_size
 from .clip_cache import ClipCache
 from .clip_reader import read_sampled_frames, sample_by_recipe, why_no_flip
 from .randomness import derive_seed
-from .row_keys import row_key
 from .transforms import AugmentationConfig, ClipOrigin, TrainTransform
 
 
@@ -86,9 +85,9 @@ class ViewSettings:
         """The number of the view that an epoch sees."""
         return epoch % self.views if self.views else epoch
 
-    def seed_of_view(self, row: dict, view: int) -> int:
-        """The seed of one view of a row's clip: the same in every run, whatever its own seed and the order of its rows."""
-        return derive_seed("view", self.seed, view, row_key(row))
+    def seed_of_view(self, clip: str, view: int) -> int:
+        """The seed of one view of a clip, given by its `row_key`: the same in every run, whatever its own seed and the order of its rows."""
+        return derive_seed("view", self.seed, view, clip)
 
 
 class SharedViewReader:

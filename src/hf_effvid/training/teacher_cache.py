@@ -154,7 +154,7 @@ class UnaskedViews(Dataset):
         index, key, view = self.wanted[place]
         row = self.rows[index]
         try:
-            return key, view, self.reader(row, self.settings.seed_of_view(row, view))[self.role]
+            return key, view, self.reader(row, self.settings.seed_of_view(key, view))[self.role]
         except (VideoError, OSError) as error:
             if self.on_error == "raise":
                 raise
