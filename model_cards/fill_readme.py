@@ -14,6 +14,8 @@ A page marks the places with comments that Markdown does not show, `<!-- NAME: b
     results              every measured accuracy and every paired difference, by data set, of baselines, real videos and cards
     results of STEM      the same of model_cards/results/STEM.json alone
     speed of STEM        the times in that file
+    ratios of STEM       the times in that file as ratios, with parameters and multiply-accumulates, a table per number of clips
+    exports of STEM      exported files: size, time beside the model in PyTorch, distance from it
     explanations of STEM the scores of explanations in that file
     selection of STEM    a study of token selection: accuracy of every arm at every budget
     budgets of STEM      budgets per clip (LITE++): accuracy, cost, and differences to what each could be replaced by
@@ -44,6 +46,7 @@ from hf_effvid.hub.block_drop_arms import arms_table
 from hf_effvid.hub.compression_results import TASK as STEPS
 from hf_effvid.hub.compression_results import steps_table
 from hf_effvid.hub.distillation_results import overview_table, students_table
+from hf_effvid.hub.ratio_tables import exports_table, ratios_table
 from hf_effvid.hub.selection_results import study_table
 from hf_effvid.hub.speed_table import SPEED_HEADER, speed_notes, speed_rows
 
@@ -57,7 +60,7 @@ DIFFERENCE = "top1 difference, A minus B"
 IN_FRONT = ("baselines", "real")
 
 SECTION = re.compile(
-    r"<!-- ((?:models|results|quoted|speed|explanations|selection|budgets|detections|drops|arms|students)(?: of [\w.-]+)?): begin -->"
+    r"<!-- ((?:models|results|quoted|speed|explanations|selection|budgets|detections|drops|arms|students|ratios|exports)(?: of [\w.-]+)?): begin -->"
 )
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 OUTPUT_AFTER = re.compile(r"\s*<!-- output: begin -->\n(.*?)<!-- output: end -->", re.DOTALL)
@@ -175,6 +178,10 @@ def with_tables(page: str, results: Path = RESULTS) -> str:
             text = results_tables(entries if stem else [entry for entry in front if not entry.quoted])
         elif kind == "speed":
             text = speed_table(entries)
+        elif kind == "ratios":
+            text = "\n".join(ratios_table(entries))
+        elif kind == "exports":
+            text = "\n".join(exports_table(entries))
         elif kind == "explanations":
             text = explanations_table(entries)
         elif kind == "selection":
