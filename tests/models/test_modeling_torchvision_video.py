@@ -1,5 +1,7 @@
 """torchvision's networks as models of transformers: torchvision's numbers, small clips, initialisation, errors."""
 
+import copy
+
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -9,7 +11,9 @@ from transformers import AutoModelForVideoClassification
 from hf_effvid import TorchvisionVideoConfig, TorchvisionVideoForVideoClassification, TorchvisionVideoModel
 from hf_effvid.models.configuration_torchvision_video import NETWORKS
 from hf_effvid.models.torchvision_networks import make_video_network
+from hf_effvid.training.lora import head_modules
 from hf_effvid.training.model_setup import processor_for
+from hf_effvid.training.optim import find_blocks
 
 
 # a small one of each family: fields of the configuration, and a clip (frames, height, width) smaller than what torchvision's weights take
@@ -135,6 +139,34 @@ def test_weights_that_a_file_lacks_are_drawn_as_torchvision_draws_them(network):
             assert drawn[name].abs().max() < 1.5 * theirs[name].abs().max() + 1e-6, name
         elif theirs[name].unique().numel() == 1 or not theirs[name].is_floating_point():  # constants and indices
             assert torch.equal(drawn[name], theirs[name]), name
+
+
+@pytest.mark.parametrize(
+    "network", [pytest.param(name, marks=pytest.mark.slow if name == "s3d" else ()) for name in SMALL]
+)
+def test_checkpointing_computes_the_same(network):
+    plain = make_model(
+        network, classifier_dropout=0.0, **({} if network in ("mc3_18", "s3d") else {"drop_path_rate": 0.3})
+    ).train()
+    checkpointed = copy.deepcopy(plain)
+    checkpointed.gradient_checkpointing_enable()
+    clips, labels = make_clips(SMALL[network][1]), torch.tensor([0, 2])
+    for model in (plain, checkpointed):
+        torch.manual_seed(3)
+        model(clips, labels=labels).loss.backward()
+    for (name, one), other in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, msg=name)
+    for (name, one), other in zip(plain.named_buffers(), checkpointed.buffers(), strict=True):
+        torch.testing.assert_close(one, other, msg=name)
+
+
+@pytest.mark.parametrize("network", SMALL)
+def test_blocks_are_found_in_order(network):
+    """Layer decay, LoRA and device maps go by them."""
+    model = make_model(network)
+    blocks = [name for name, _ in find_blocks(model)]
+    assert len(blocks) == (9 if network == "s3d" else sum(model.config.depths))
+    assert head_modules(model) == ["classifier"]
 
 
 @pytest.mark.parametrize(("network", "mean"), [("s3d", 0.43216), ("mvit_v2_s", 0.45), ("swin3d_b", 0.485)])

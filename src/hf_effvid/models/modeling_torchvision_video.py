@@ -70,7 +70,13 @@ class TorchvisionVideoPreTrainedModel(OpeningClassesMixin, PreTrainedModel):
     base_model_prefix = "network"
     main_input_name = "pixel_values"
     input_modalities = ("video",)
-    _no_split_modules = ["BasicBlock", "SepInceptionBlock3D", "MultiscaleBlock", "SwinTransformerBlock"]
+    supports_gradient_checkpointing = True
+    _no_split_modules = [
+        "CheckpointedBasicBlock",
+        "CheckpointedInceptionBlock",
+        "CheckpointedMultiscaleBlock",
+        "CheckpointedSwinBlock",
+    ]
     # the loss is a mean over the batch; Trainer must not take it for a sum over items
     accepts_loss_kwargs = False
     auto_classes = {

@@ -2,9 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes torchvision's video networks out of its public classes, which unlike its functions leave depths, widths and sizes open."""
 
+from .checkpointed_block import CheckpointedBlock
+
+
 try:
+    from torchvision.models.swin_transformer import SwinTransformerBlock
     from torchvision.models.video import S3D, MViT, SwinTransformer3d, VideoResNet
-    from torchvision.models.video.mvit import MSBlockConfig
+    from torchvision.models.video.mvit import MSBlockConfig, MultiscaleBlock
     from torchvision.models.video.resnet import (
         BasicBlock,
         BasicStem,
@@ -13,16 +17,45 @@ try:
         Conv3DSimple,
         R2Plus1dStem,
     )
+    from torchvision.models.video.s3d import SepInceptionBlock3D
 except Exception:
     S3D = None
 
 
-# default of torchvision's functions, where they have one
-_DROP_PATH = {"mvit": 0.2, "swin": 0.1}
+if S3D is not None:
+
+    class CheckpointedBasicBlock(CheckpointedBlock, BasicBlock):
+        """A block of R(2+1)D, R3D and MC3."""
+
+        forward = BasicBlock.forward
+
+    class CheckpointedInceptionBlock(CheckpointedBlock, SepInceptionBlock3D):
+        """A block of S3D."""
+
+        forward = SepInceptionBlock3D.forward
+
+    class CheckpointedMultiscaleBlock(CheckpointedBlock, MultiscaleBlock):
+        """A block of MViT."""
+
+        forward = MultiscaleBlock.forward
+
+    class CheckpointedSwinBlock(CheckpointedBlock, SwinTransformerBlock):
+        """A block of Swin3D."""
+
+        forward = SwinTransformerBlock.forward
+
+    _CHECKPOINTED = {
+        BasicBlock: CheckpointedBasicBlock,
+        SepInceptionBlock3D: CheckpointedInceptionBlock,
+        MultiscaleBlock: CheckpointedMultiscaleBlock,
+        SwinTransformerBlock: CheckpointedSwinBlock,
+    }
 
 
 def make_video_network(config):
     """torchvision's network with random weights; its last layer is made for one class and meant to be thrown away.
+
+    Its blocks can be checkpointed (`model.gradient_checkpointing_enable()`), which adds no weight and changes no name.
 
     Args:
         config: A `TorchvisionVideoConfig`.
@@ -34,23 +67,15 @@ def make_video_network(config):
         raise ImportError(
             f"{config.network} is a network of torchvision >= 0.21, which is not installed: pip install torchvision."
         )
-    if config.family == "s3d":
-        return S3D(num_classes=1)
-    if config.family == "resnet":
-        return _resnet(config)
-    rate = _DROP_PATH[config.family] if config.drop_path_rate is None else config.drop_path_rate
-    if config.family == "mvit":
-        return _mvit(config, rate)
-    heads = max(1, config.stem_size // 32)
-    return SwinTransformer3d(
-        patch_size=[2, 4, 4],
-        embed_dim=config.stem_size,
-        depths=list(config.depths),
-        num_heads=[heads * 2**stage for stage in range(len(config.depths))],
-        window_size=[8, 7, 7],
-        stochastic_depth_prob=rate,
-        num_classes=1,
-    )
+    network = _MAKERS[config.family](config)
+    for module in network.modules():
+        # torchvision makes its blocks itself; ours are theirs in all but how they are called
+        module.__class__ = _CHECKPOINTED.get(type(module), type(module))
+    return network
+
+
+def _s3d(config):
+    return S3D(num_classes=1)
 
 
 def _resnet(config):
@@ -60,7 +85,20 @@ def _resnet(config):
     return VideoResNet(BasicBlock, convolutions[config.network], list(config.depths), stem, num_classes=1)
 
 
-def _mvit(config, drop_path_rate):
+def _swin(config):
+    heads = max(1, config.stem_size // 32)
+    return SwinTransformer3d(
+        patch_size=[2, 4, 4],
+        embed_dim=config.stem_size,
+        depths=list(config.depths),
+        num_heads=[heads * 2**stage for stage in range(len(config.depths))],
+        window_size=[8, 7, 7],
+        stochastic_depth_prob=0.1 if config.drop_path_rate is None else config.drop_path_rate,
+        num_classes=1,
+    )
+
+
+def _mvit(config):
     second = config.network == "mvit_v2_s"
     return MViT(
         spatial_size=config.frame_shape,
@@ -70,7 +108,7 @@ def _mvit(config, drop_path_rate):
         residual_with_cls_embed=False,
         rel_pos_embed=second,
         proj_after_attn=second,
-        stochastic_depth_prob=drop_path_rate,
+        stochastic_depth_prob=0.2 if config.drop_path_rate is None else config.drop_path_rate,
         num_classes=1,
     )
 
@@ -100,3 +138,6 @@ def _mvit_blocks(config, second):
             )
         )
     return blocks
+
+
+_MAKERS = {"resnet": _resnet, "s3d": _s3d, "mvit": _mvit, "swin": _swin}
