@@ -372,6 +372,15 @@ def test_token_selection_budgets(tmp_path, all_motions):
 
 
 @pytest.mark.slow
+def test_bench_difficulty_gauge(tmp_path):
+    flags = ["--size", "tiny", "--keep-ratios", 0.5, "--gauges", "movinet:a0", "--gauge-frames", 2, "--rounds", 1]
+    run(EXAMPLES / "bench_difficulty_gauge.py", tmp_path, *flags, "--results", tmp_path / "speed.json")
+    (entry,) = ResultsFile.load(tmp_path / "speed.json").results
+    assert entry.protocol["easy_share"] == 0.5 and entry.metric("gauge_ms").value > 0
+    assert entry.metric("time at the base budget / time of the policy").interval is not None
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_token_selection_one_host(tmp_path, all_motions):
     """Two seeds of both trainings, three hosts studied, and the paired difference between the two at every budget."""
