@@ -89,6 +89,10 @@ def _channels_last(maps):
 
 
 def _is_plain(convolution):
+    """Whether calling it is a convolution with its weight and nothing else: no adapter around it, hook or parametrization."""
+    kind = type(convolution)
+    if kind is not nn.Conv3d and not (issubclass(kind, nn.Conv3d) and "padded" in vars(kind)):
+        return False
     weight = convolution.weight
     return type(weight) is nn.Parameter and weight.dtype == torch.float32 and is_untouched(convolution)
 
