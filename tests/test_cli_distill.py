@@ -9,6 +9,7 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from hf_effvid.cli import app, main
+from hf_effvid.training.distillation_plan import plan_distillation
 from hf_effvid.training.distillation_settings import DistillationSettings
 
 from .training.small_compression import CLASSES, tiny_motion
@@ -85,6 +86,22 @@ def test_dry_run_in_words_and_with_stored_answers(given, tmp_path):
     assert "1, dist at temperature 1, teachers weighted by discrepancy_aware" in said and "residual" not in said
     assert "left behind: nothing" in said and "each teacher answers to 48 clips once, before" in said
     assert "logits are read" in said and not (tmp_path / "answers").exists()
+
+
+def test_the_plan_of_a_stream(given, tmp_path):
+    folder, _ = given
+    arguments = {"max_steps": 2, "per_device_train_batch_size": 4, "use_cpu": True}
+    plan = plan_distillation(
+        tiny_cnn(),
+        str(folder / "data"),
+        teacher_cnn=folder / "cnn",
+        output_dir=tmp_path,
+        args=arguments,
+        streaming=True,
+    )
+    assert plan.data == {"classes": 4, "train": None, "validation": None, "held_out": False} and plan.steps == 2
+    assert "streamed clips to train on, streamed to validate on" in plan.to_text()
+    assert (plan.student.name, set(plan.terms)) == ("X3DForVideoClassification", {"labels", "kd"})
 
 
 def test_a_run_and_its_comparison(given, tmp_path):

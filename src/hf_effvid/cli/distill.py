@@ -180,11 +180,16 @@ def _run_options(recipe, typed: dict) -> dict:
 
 
 def _comparison(model_dir: str, data: str, run: dict):
-    """Student and teachers on the clips that the run was validated on."""
+    """Student and teachers on the clips that the run was validated on; None in all but the first of several processes."""
+    from accelerate import PartialState
+
     from ..training.distillation_comparison import DEFAULT_SEED, compare_with_teachers
 
+    if not PartialState().is_main_process:
+        return None
     told = {name: value for name, value in run.items() if name not in _OF_TRAINING}
     told["progress"] = show_progress(not run["progress"])
+    told["batch_size"] = run["args"].get("per_device_eval_batch_size", 8)
     return compare_with_teachers(model_dir, data, seed=run["args"].get("seed", DEFAULT_SEED), **told)
 
 

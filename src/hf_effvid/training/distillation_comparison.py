@@ -4,6 +4,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from ..compression.teachers import Teacher
 from ..data import label_names
 from ..evaluation.classification import evaluate_classifier
@@ -115,7 +117,7 @@ def compare_with_teachers(
         data, teacher_vit, teacher_cnn, validation_share, label_map, trust_remote_code, load_kwargs: those of `distill_classifier`.
         seed: that of the run, which chose the clips that are held out.
         batch_size: views per forward pass.
-        device: torch device; default: where the models are.
+        device: torch device; default: a GPU if there is one.
         progress: show a progress bar.
 
     Raises:
@@ -133,6 +135,7 @@ def compare_with_teachers(
     }
     if not sources:
         raise DistillationError("There is no teacher to compare with: give teacher_vit, teacher_cnn or both.")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     options = {"batch_size": batch_size, "device": device, "progress": progress, "split": "validation"}
     options |= {"trust_remote_code": trust_remote_code}
     reports = {"student": evaluate_classifier(student, rows.validation, **options)}

@@ -154,7 +154,7 @@ def plan_distillation(
         seed=run.arguments.seed,
     )
     clips = opened.training_clips()
-    clip = clips[0] if hasattr(clips, "__getitem__") else next(iter(clips))
+    clip = clips[0] if hasattr(clips, "__len__") else next(iter(clips))
     planned = _planned("student", _name(student), None, run.model, clip["pixel_values"])
     teachers = tuple(
         _planned(role, teacher.name, teacher.license, teacher.model, clip[f"{role}_pixel_values"], task.needed[role])
