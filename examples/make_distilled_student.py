@@ -24,6 +24,7 @@ from make_compressed_model import keep_without_code
 import hf_effvid
 from hf_effvid import X3DConfig
 from hf_effvid.data.synthetic import ALL_MOTION_CLASSES
+from hf_effvid.evaluation.cost import model_cost
 from hf_effvid.evaluation.distillation_arms import (
     ALONE,
     CNN_ONLY,
@@ -35,6 +36,8 @@ from hf_effvid.evaluation.distillation_arms import (
     arm_entries,
 )
 from hf_effvid.evaluation.results import ResultsFile
+from hf_effvid.host_loading import load_video_classifier
+from hf_effvid.host_processing import clip_shape, load_processor
 from hf_effvid.training.classification import train_classifier
 from hf_effvid.training.distillation import distill_classifier
 from hf_effvid.training.distillation_record import RECORD_NAME, DistillationRecord
@@ -100,6 +103,8 @@ ARMS = {
     "uniform": Arm(UNIFORM, ("vit", "cnn"), {"weighting": "uniform", "residual": "none", "relation_weight": 0.0}),
     "full": Arm(FULL, ("vit", "cnn"), {}),
 }
+
+FOLDERS = {arm.name: f"{key}-{{}}" for key, arm in ARMS.items()} | {CNN_TEACHER: "cnn"}
 
 CARD = {
     "title": "X3D, a very small one that had two teachers",
@@ -229,6 +234,9 @@ def measure(test, args):
     for arm, of_arm in reports.items():
         is_teacher = arm in names
         plain = of_arm[0].to_result_entry()
+        model_dir = (
+            CHECKPOINTS / VIT if arm == VIT_TEACHER else args.work / FOLDERS[arm].format(args.seeds[0]) / "model"
+        )
         entries += arm_entries(
             arm,
             answers[arm],
@@ -237,7 +245,7 @@ def measure(test, args):
             dataset=DATASET,
             split="test",
             seeds=args.seeds[: len(of_arm)],
-            cost=plain.cost,
+            cost=cost_of(model_dir),
             protocol=plain.protocol,
         )
         print(
@@ -248,6 +256,12 @@ def measure(test, args):
     report.model_name = NAME
     note = f"seed {best} of the arm {FULL}, the best of {len(args.seeds)} on {CLIPS['validation'] * len(CLASSES)} validation clips"
     return args.work / f"full-{best}" / "model", [replace(report.to_result_entry(), notes=(note,)), *entries]
+
+
+def cost_of(model_dir: Path):
+    """Parameters and multiply-accumulates of one clip."""
+    model = load_video_classifier(str(model_dir))
+    return model_cost(model, (1, *clip_shape(model.config, load_processor(str(model_dir)))))
 
 
 def validation_top1(run: Path) -> float:

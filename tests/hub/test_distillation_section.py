@@ -80,6 +80,21 @@ def test_what_the_intervals_say_is_what_the_words_say():
     assert verdicts([]) == [] and verdicts(STUDY, "no such arm") == []
 
 
+def test_seeds_that_overlap_are_no_proof():
+    worst, best = [np.arange(200) < n for n in (100, 190)]
+    references = {ALONE: [np.arange(200) < 120] * 2}
+    about = {"model": "m", "dataset": "clips", "split": "test"}
+    entries = arm_entries(FULL, [worst, best], references, seeds=(0, 1), **about)
+    entries += arm_entries(ALONE, references[ALONE], {}, seeds=(0, 1), **about)
+    (told,) = verdicts(entries)
+    assert (
+        "is ahead of" in told
+        and "seeds lie from 50.0 to 95.0, the others' from 60.0 to 60.0" in told
+        and "luck" in told
+    )
+    assert not any("luck" in one for one in verdicts(STUDY))
+
+
 def test_a_record_without_numbers_claims_none():
     text = distillation_section(RECORD)
     assert text.count("not measured") == 2 and "What it bought" not in text and "ahead" not in text

@@ -81,7 +81,10 @@ def overview_table(entries: Sequence[ResultEntry]) -> str:
 
 
 def verdicts(entries: Sequence[ResultEntry], arm: str = FULL) -> list[str]:
-    """Sentences: whether an arm is shown to be ahead of each teacher, of the student alone and of equal weights; intervals decide."""
+    """Sentences: whether an arm is ahead of each teacher, of the student alone and of equal weights.
+
+    Intervals over videos decide, and the seeds whether that says more than these runs: where their ranges overlap it may be luck.
+    """
     mean = next((entry for entry in arm_means(entries) if entry.protocol["arm"] == arm), None)
     if mean is None:
         return []
@@ -98,5 +101,22 @@ def verdicts(entries: Sequence[ResultEntry], arm: str = FULL) -> list[str]:
             continue
         low, high = metric.interval
         how = "is ahead of" if low > 0 else "is behind" if high < 0 else "is not shown to differ from"
-        sentences.append(f"It {how} {who}: {points(metric, '+.1f')} points.")
+        ours, theirs = (_range_of_seeds(entries, name) for name in (arm, name))
+        doubt = ""
+        if (low > 0 or high < 0) and ours[0] <= theirs[1] and theirs[0] <= ours[1]:
+            doubt = f" on these videos; but its seeds lie from {_ends(ours)}, the others' from {_ends(theirs)}, so that it may be luck"
+        sentences.append(f"It {how} {who}{doubt}: {points(metric, '+.1f')} points.")
     return sentences
+
+
+def _range_of_seeds(entries, arm: str) -> tuple[float, float]:
+    values = [
+        entry.metric("top1").value
+        for entry in entries
+        if entry.task == TASK and entry.variant == arm and entry.protocol["arm"] == arm
+    ]
+    return min(values), max(values)
+
+
+def _ends(values) -> str:
+    return " to ".join(f"{100 * value:.1f}" for value in values)

@@ -163,5 +163,6 @@ def _how(record) -> str:
     origin = Provenance(**record.provenance) if record.provenance.get("command") else None
     made = f" Made with {escape_code(origin.command)}." if origin else ""
     views = record.data.get("views")
-    seen = f" {views} random views of every clip existed, so that each teacher looked at them once." if views else ""
+    existed = "One view of every clip existed" if views == 1 else f"{views} random views of every clip existed"
+    seen = f" {existed}, so that each teacher looked at them once." if views else ""
     return f"The teachers taught: {'; '.join(told) or 'nothing'} (`{RECORD_NAME}` holds all settings).{seen}{made}"
