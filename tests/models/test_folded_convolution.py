@@ -156,6 +156,23 @@ def _parametrized(model):
 
 
 @needs_onednn
+def test_adapters_count(calls):
+    peft = pytest.importorskip("peft")
+    model, clips = small_model("x3d"), torch.rand(1, 4, 3, 32, 32)
+    with torch.no_grad():
+        before = model(clips).logits
+        adapted = peft.get_peft_model(
+            model, peft.LoraConfig(target_modules=["stages.0.0.expand"], init_lora_weights=False)
+        )
+        calls.update({"folded": 0, "one by one": 0})
+        found = adapted.eval()(pixel_values=clips).logits
+        assert calls["one by one"] == 1 and calls["folded"] > 10
+        expected = copy.deepcopy(adapted).double()(pixel_values=clips.double()).logits
+    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-4)
+    assert (found - before).abs().max() > 1e-4
+
+
+@needs_onednn
 @pytest.mark.parametrize("change", [_with_hook, _in_training, _parametrized])
 def test_what_was_changed_runs_as_it_is(change, calls):
     model, clips = small_model("x3d"), torch.rand(2, 4, 3, 32, 32)
