@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--gauges", nargs="+", default=["tsm:mobilenetv4-small", "movinet:a0"], help="presets")
     parser.add_argument("--gauge-frames", type=int, default=8)
     parser.add_argument("--clips", type=int, default=2, help="even; in one batch")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--results", type=Path, default=Path("model_cards/results/difficulty-gauge-speed.json"))
