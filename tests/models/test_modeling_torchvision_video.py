@@ -97,6 +97,7 @@ def test_mvit_v2_interpolates_its_positions_to_other_clips():
         ({"network": "r3d_18", "depths": [1, 1]}, "four stages"),
         ({"network": "s3d", "drop_path_rate": 0.1}, "stochastic depth"),
         ({"network": "mvit_v2_s", "image_size": 16}, "at least 32"),
+        ({"network": "swin3d_t", "depths": [1]}, "two blocks"),
         ({"network": "mvit_v1_b", "num_frames": 3}, "even"),
         ({"network": "swin3d_t", "num_channels": 4}, "3 channels"),
         ({"network": "resnet18"}, "expected one of"),

@@ -1,4 +1,4 @@
-"""TSM, X3D and MoViNet under transformers' common modelling and configuration tests (run through run.py)."""
+"""TSM, X3D, MoViNet and torchvision's networks under transformers' common modelling and configuration tests (run through run.py)."""
 
 import unittest
 from unittest.mock import patch
@@ -12,6 +12,9 @@ from hf_effvid import (
     MoViNetConfig,
     MoViNetForVideoClassification,
     MoViNetModel,
+    TorchvisionVideoConfig,
+    TorchvisionVideoForVideoClassification,
+    TorchvisionVideoModel,
     TSMConfig,
     TSMForVideoClassification,
     TSMModel,
@@ -135,11 +138,62 @@ class MoViNetStreamTest(MoViNetModelTest):
         self.list_classes("movinet")
 
 
+class TorchvisionVideoTest(StudentTests):
+    all_model_classes = (TorchvisionVideoModel, TorchvisionVideoForVideoClassification)
+
+    def test_hidden_states_output(self):
+        """As for the others, but time is strided, or halved by patches of two frames."""
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        for model_class in self.all_model_classes:
+            model = model_class(config).eval()
+            assert model(**inputs).hidden_states is None
+            maps = model(**inputs, output_hidden_states=True).hidden_states
+            assert len(maps) == 1 + (sum(config.depths) if config.family == "mvit" else len(config.depths))
+            assert all(one.ndim == 5 and one.shape[0] == 2 and one.shape[2] == FRAMES // 2 for one in maps)
+
+    def test_retain_grad_hidden_states_attentions(self):
+        """Replaces theirs, which wants the gradient at the first feature map: the network goes on with tokens, and what we give is a view of
+        them as a map. Gradients flow from every map to the weights before it."""
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        model = TorchvisionVideoModel(config)
+        for stage in model(**inputs, output_hidden_states=True).hidden_states:
+            model.zero_grad()
+            stage.square().sum().backward(retain_graph=True)
+            assert model.get_input_embeddings().weight.grad.abs().sum() > 0
+
+
+class TorchvisionMViTTest(TorchvisionVideoTest, unittest.TestCase):
+    def setUp(self):
+        fields = {"network": "mvit_v2_s", "stem_size": 8, "depths": [1, 1], "drop_path_rate": 0.0}
+        self.model_tester = StudentTester(self, TorchvisionVideoConfig, fields)
+        self.list_classes("torchvision_video")
+
+
+class TorchvisionSwinTest(TorchvisionVideoTest, unittest.TestCase):
+    def setUp(self):
+        fields = {"network": "swin3d_t", "stem_size": 16, "depths": [2], "drop_path_rate": 0.0}
+        self.model_tester = StudentTester(self, TorchvisionVideoConfig, fields)
+        self.list_classes("torchvision_video")
+
+
 class MoViNetConfigTest(unittest.TestCase):
     def test_config(self):
         properties = ["num_channels", "image_size", "num_frames"]
         ConfigTester(
             self, config_class=MoViNetConfig, has_text_modality=False, common_properties=properties, stem_size=8
+        ).run_common_tests()
+
+
+class TorchvisionVideoConfigTest(unittest.TestCase):
+    def test_config(self):
+        properties = ["num_channels", "image_size", "num_frames"]
+        ConfigTester(
+            self,
+            config_class=TorchvisionVideoConfig,
+            has_text_modality=False,
+            common_properties=properties,
+            stem_size=16,
+            network="swin3d_t",
         ).run_common_tests()
 
 

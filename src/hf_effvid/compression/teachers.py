@@ -98,11 +98,11 @@ class Teacher:
             raise TeacherError(f"A teacher's role is one of {', '.join(map(repr, ROLES))}, got {role!r}.")
         given = isinstance(source, torch.nn.Module)
         if given:
-            model, name = source, getattr(source, "name_or_path", "") or type(source).__name__
+            model, name = source, getattr(source, "name_or_path", "")
         else:
             name = os.fspath(source)
             model = load_video_classifier(name, trust_remote_code=trust_remote_code, dtype=dtype or torch.float32)
-        order = class_order(model.config, class_names, label_map, name)
+        order = class_order(model.config, class_names, label_map, name or "the teacher")
         if dtype is not None or device is not None:
             model = model.to(device=device, dtype=dtype)
         return cls(
@@ -110,8 +110,8 @@ class Teacher:
             role,
             processor=_recipe_of(processor, model, None if given else name, trust_remote_code),
             spec=_known_spec(model) if spec is None else spec,
-            name=name,
-            license=card_license(name),
+            name=name or type(source).__name__,
+            license=card_license(name) if name else None,
             class_order=order,
         )
 

@@ -192,17 +192,21 @@ class TorchvisionVideoConfig(PreTrainedConfig):
                 f"torchvision's {self.network} takes frames of 3 channels, got num_channels={self.num_channels}."
             )
         fixed = {"s3d": ("depths", "stem_size"), "resnet": ("stem_size",)}.get(self.family, ())
-        given = [name for name in fixed if getattr(self, name) is not None]
-        if given or (self.family == "resnet" and len(self.depths) != 4):
+        for name in fixed:
+            if getattr(self, name) is not None:
+                raise ValueError(f"torchvision's {self.network} has no {name} to set.")
+        if self.family == "resnet" and len(self.depths) != 4:
+            raise ValueError(f"{self.network} has four stages, got depths={list(self.depths)}.")
+        if self.family in ("resnet", "s3d") and self.drop_path_rate:
+            raise ValueError(f"{self.network} has no stochastic depth, got drop_path_rate={self.drop_path_rate}.")
+        if self.family in ("mvit", "swin") and sum(self.depths) < 2:
             raise ValueError(
-                f"torchvision's {self.network} has no {' and no '.join(given)} to set."
-                if given
-                else f"{self.network} has four stages, got depths={list(self.depths)}."
+                f"torchvision's {self.network} needs at least two blocks, got depths={list(self.depths)}."
             )
-        if self.family != "mvit":
-            if self.family != "swin" and self.drop_path_rate:
-                raise ValueError(f"{self.network} has no stochastic depth, got drop_path_rate={self.drop_path_rate}.")
-            return
+        if self.family == "mvit":
+            self._validate_mvit()
+
+    def _validate_mvit(self):
         if self.num_frames < 2 or max(self.frame_shape) < 32:
             raise ValueError(
                 f"{self.network} needs num_frames of at least 2 and an image_size of at least 32 pixels along one side, got "
