@@ -70,6 +70,18 @@ SMALL = {
         CLIPS,
         ["layer1.0.conv2", "layer3.0.conv2"],
     ),
+    "torchvision_video": (
+        {
+            "network": "mvit_v2_s",
+            "stem_size": 8,
+            "depths": [1, 1],
+            "num_labels": 3,
+            "num_frames": 4,
+            "image_size": 32,
+        },
+        CLIPS,
+        ["attn.qkv", "mlp.0"],
+    ),
     "x3d": (
         {
             "stem_size": 8,
