@@ -5,107 +5,41 @@
 
     python examples/make_distilled_student.py        # about twenty minutes of one CPU core; a run that was stopped goes on
 
-The ViT teacher is examples/checkpoints/videomae-motion-12. The CNN teacher is trained here, an X3D with more channels and larger pictures, on the clips that
-the ViT learned from. The student gets a third of these clips, five times for each of three seeds: alone, from one teacher, from the other, from
-both with equal weights, and by the whole method (docs/students.md). Everything is measured on test clips that nobody has seen; the published student
-is the seed of the whole method that is best on the validation clips. It is staged, and verified in an interpreter without this package.
-
-`--only cnn` or `--only full-1` trains one model and stops, so that several processes can share the work; the last call finds all of it.
+train_motion_students.py trains it, first, or by itself with several processes. Everything is measured on test clips that nobody has seen; the published
+student is the seed of the whole method that is best on the validation clips. It is staged, and verified in an interpreter without this package.
 """
 
 import argparse
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from make_compressed_model import keep_without_code
+from train_motion_students import (
+    ARMS,
+    CHECKPOINTS,
+    CLASSES,
+    CLIPS,
+    DATASET,
+    FOLDERS,
+    VIT,
+    add_options,
+    look,
+    train_all,
+)
 
 import hf_effvid
-from hf_effvid import X3DConfig
-from hf_effvid.data.synthetic import ALL_MOTION_CLASSES
 from hf_effvid.evaluation.cost import model_cost
-from hf_effvid.evaluation.distillation_arms import (
-    ALONE,
-    CNN_ONLY,
-    CNN_TEACHER,
-    FULL,
-    UNIFORM,
-    VIT_ONLY,
-    VIT_TEACHER,
-    arm_entries,
-)
+from hf_effvid.evaluation.distillation_arms import CNN_TEACHER, FULL, VIT_TEACHER, arm_entries
 from hf_effvid.evaluation.results import ResultsFile
 from hf_effvid.host_loading import load_video_classifier
 from hf_effvid.host_processing import clip_shape, load_processor
-from hf_effvid.training.classification import train_classifier
-from hf_effvid.training.distillation import distill_classifier
 from hf_effvid.training.distillation_record import RECORD_NAME, DistillationRecord
 
 
-HERE = Path(__file__).resolve().parent
-CHECKPOINTS, CARDS = HERE / "checkpoints", HERE.parent / "model_cards"
-NAME, CNN, VIT = "x3d-motion-student", "x3d-motion-teacher", "videomae-motion-12"
-CLASSES = tuple(name for name in ALL_MOTION_CLASSES if not name.startswith("turns_"))
-# of each class; the teachers' are those of make_compressed_model.py, and the student's are among them
-CLIPS = {"train": 300, "validation": 20, "test": 60}
-STUDENT_CLIPS = 100
-DATASET = "generated motions without rotation"
-
-CLIP = {"num_frames": 8, "frame_stride": 2}
-# as the ViT teacher, the CNN teacher sees larger pictures than the student
-STUDENT = {
-    "image_size": 32,
-    "stem_size": 8,
-    "hidden_sizes": [8, 12, 16],
-    "depths": [1, 1, 2],
-    "head_size": 32,
-    "classifier_dropout": 0.0,
-}
-TEACHER = {
-    "image_size": 48,
-    "stem_size": 12,
-    "hidden_sizes": [12, 20, 32],
-    "depths": [1, 1, 2],
-    "head_size": 64,
-    "classifier_dropout": 0.0,
-}
-EPOCHS = {"student": 8, "cnn": 5}
-LEARNING_RATES = {"student": 1.2e-2, "cnn": 4e-3}
-TRAINING = {
-    "per_device_train_batch_size": 16,
-    "per_device_eval_batch_size": 64,
-    "lr_scheduler_type": "cosine",
-    "warmup_steps": 50,
-    "weight_decay": 0.02,
-    "max_grad_norm": 1.0,
-    "logging_steps": 75,
-    "eval_strategy": "no",  # evaluated when it is done
-    "save_strategy": "no",
-    "load_best_model_at_end": False,
-    "report_to": "none",
-}
-
-
-@dataclass(frozen=True)
-class Arm:
-    """How a student is taught: by which teachers, and what differs from the defaults of `DistillationSettings`."""
-
-    name: str
-    roles: tuple[str, ...]
-    settings: dict
-
-
-ARMS = {
-    "alone": Arm(ALONE, (), {"kd_weight": 0.0, "residual": "none", "relation_weight": 0.0}),
-    "vit": Arm(VIT_ONLY, ("vit",), {"residual": "none", "relation_weight": 0.0}),
-    "cnn": Arm(CNN_ONLY, ("cnn",), {"residual": "none", "relation_weight": 0.0}),
-    "uniform": Arm(UNIFORM, ("vit", "cnn"), {"weighting": "uniform", "residual": "none", "relation_weight": 0.0}),
-    "full": Arm(FULL, ("vit", "cnn"), {}),
-}
-
-FOLDERS = {arm.name: f"{key}-{{}}" for key, arm in ARMS.items()} | {CNN_TEACHER: "cnn"}
-
+CARDS = CHECKPOINTS.parents[1] / "model_cards"
+NAME, CNN = "x3d-motion-student", "x3d-motion-teacher"
 CARD = {
     "title": "X3D, a very small one that had two teachers",
     "summary": "An X3D of a few thousand parameters that tells generated motions apart, taught by a small VideoMAE and a larger X3D at once. It shows what a "
@@ -122,102 +56,11 @@ CARD = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("outputs/distilled_student"), help="clips and runs; resumed")
+    add_options(parser)
     parser.add_argument("--output", type=Path, default=CHECKPOINTS, help="folder of the checkpoint")
     parser.add_argument("--cards", type=Path, default=CARDS, help="folder of the card, with the results in it")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--only", nargs="+", default=[], metavar="RUN", help="train these alone: cnn, alone-0, full-2, ..."
-    )
-    parser.add_argument("--smoke", action="store_true", help="a handful of clips, two training steps, one seed")
     args = parser.parse_args()
-    if args.smoke:
-        args.seeds = args.seeds[:1]
-
-    clips = {"train": 8, "validation": 3, "test": 3} if args.smoke else CLIPS
-    data = hf_effvid.make_motion_dataset(args.work / "clips", clips, classes=CLASSES)
-    fewer = {"train": 4 if args.smoke else STUDENT_CLIPS, "validation": clips["validation"]}
-    few = hf_effvid.make_motion_dataset(args.work / "fewer_clips", fewer, classes=CLASSES)
-    test = hf_effvid.load_video_dataset(str(data), split="test")
-
-    runs = {f"{arm}-{seed}": (ARMS[arm], seed) for arm in ARMS for seed in args.seeds}
-    chosen = args.only or ["cnn", *runs]
-    if "cnn" in chosen:
-        train_teacher(data, args)
-        look(args.work / "cnn", test)
-    for run in chosen:
-        if run in runs:
-            train_student(*runs[run], few, args.work / run, args)
-            look(args.work / run, test)
-    if not args.only:
-        publish(*measure(test, args), args)
-
-
-def train_teacher(data: Path, args) -> None:
-    """The CNN teacher, from scratch; a finished run stays."""
-    folder = args.work / "cnn"
-    if not (folder / "training.json").exists():
-        settings = training("cnn", 0, args)
-        train_classifier(X3DConfig(**CLIP, **TEACHER), data, output_dir=folder, processor=processor(TEACHER["image_size"]), augmentation="none", cache="ram", args=settings, resume=True)  # fmt: skip
-
-
-def train_student(arm: Arm, seed: int, data: Path, folder: Path, args) -> None:
-    """One student; the teachers answer once, and every run reads what they said."""
-    if (folder / "training.json").exists():
-        return
-    teachers = {
-        f"teacher_{role}": {"vit": CHECKPOINTS / VIT, "cnn": args.work / "cnn" / "model"}[role] for role in arm.roles
-    }
-    distill_classifier(
-        X3DConfig(**CLIP, **STUDENT),
-        data,
-        output_dir=folder,
-        settings=arm.settings,
-        processor=processor(STUDENT["image_size"]),
-        augmentation="none",
-        cache="ram",
-        views=1,
-        cache_teachers=args.work / ("answers-with-features" if arm.name == FULL else "answers") if arm.roles else None,
-        args=training("student", seed, args),
-        resume=True,
-        **teachers,
-    )
-
-
-def training(kind: str, seed: int, args) -> dict:
-    """Arguments of a run."""
-    steps = {"max_steps": 2} if args.smoke else {"num_train_epochs": EPOCHS[kind]}
-    return {**TRAINING, **steps, "learning_rate": LEARNING_RATES[kind], "seed": seed}
-
-
-def processor(side: int):
-    """What an X3D of this study sees."""
-    return hf_effvid.EffVidVideoProcessor(
-        num_frames=CLIP["num_frames"],
-        sampling="dense",
-        frame_stride=CLIP["frame_stride"],
-        size={"shortest_edge": side},
-        crop_size={"height": side, "width": side},
-        num_clips=1,
-        num_crops=1,
-        image_mean=[0.45] * 3,
-        image_std=[0.225] * 3,
-    )
-
-
-def look(run: Path, test, model_dir: Path | None = None):
-    """A model's answers to the test clips, which it gives once and leaves in the folder of its run."""
-    run.mkdir(parents=True, exist_ok=True)
-    return hf_effvid.evaluate_classifier(
-        str(model_dir or run / "model"),
-        test,
-        batch_size=48,
-        dataset_name=DATASET,
-        split="test",
-        seed=0,
-        predictions_file=run / "test.jsonl",
-        progress=False,
-    )
+    publish(*measure(train_all(args), args), args)
 
 
 def measure(test, args):

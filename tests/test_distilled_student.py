@@ -94,10 +94,11 @@ def test_staged_it_opens_without_the_package(tmp_path):
 @pytest.mark.timeout(900)
 def test_the_recipe_runs_and_goes_on(tmp_path):
     (tmp_path / "cards").mkdir()
-    flags = ("--smoke", "--work", "work", "--output", "checkpoints", "--cards", "cards")
-    run(EXAMPLES / "make_distilled_student.py", tmp_path, *flags, "--only", "cnn", "alone-0")
-    assert not (tmp_path / "cards" / "results").exists()
-    printed = run(EXAMPLES / "make_distilled_student.py", tmp_path, *flags)
+    flags = ("--smoke", "--work", "work")
+    run(EXAMPLES / "train_motion_students.py", tmp_path, *flags, "--only", "cnn", "alone-0")
+    assert not (tmp_path / "work" / "full-0").exists()
+    places = ("--output", "checkpoints", "--cards", "cards")
+    printed = run(EXAMPLES / "make_distilled_student.py", tmp_path, *flags, *places)
     assert printed.count("verified") == 1 and "full, mean of 1 seed" in printed
     card = (tmp_path / "cards" / f"{NAME}.md").read_text()
     assert "## Distilled" in card and "license: apache-2.0" in card and "| ViT teacher: videomae-motion-12 |" in card
