@@ -15,6 +15,7 @@ from hf_effvid import read_video
 from hf_effvid.cli import app
 from hf_effvid.data import ClipCollator, ClipDataset, load_video_dataset
 from hf_effvid.data.annotations import AnnotationError
+from hf_effvid.data.clip_reader import sample_by_recipe
 from hf_effvid.data.randomness import derive_seed
 from hf_effvid.data.synthetic import make_motion_dataset
 from hf_effvid.evaluation.protocol import describe_protocol
@@ -187,7 +188,7 @@ def test_training_clips_are_drawn_from_eight_segments_with_interval_four(videos)
     rows = load_video_dataset(videos, split="train")
     dataset = ClipDataset(rows, loaded.build_processor(), train=True, augmentation=loaded.build_augmentation(), seed=3)
     info = SimpleNamespace(num_frames=300, fps=25.0)
-    drawn = dataset.reader._sample(info, 11)
+    drawn = sample_by_recipe(dataset.reader.processor, info, 11)
     assert drawn == sample_train_clip(300, 8, sampling="segment", frame_stride=4, seed=11)
     assert all(37 * i <= frame < 37 * (i + 1) for i, frame in enumerate(drawn))
     clip = dataset[0]["pixel_values"]
