@@ -148,7 +148,8 @@ def test_the_arms_are_no_results_of_the_checkpoint(tmp_path):
 
 def test_several_studies_are_rows_of_one_table():
     others = [replace(entry, dataset="gestures") for entry in STUDY if entry.protocol["arm"] != UNIFORM]
-    first, second = overview_table([*STUDY, *others]).splitlines()[2:]
+    chosen_on = [replace(entry, split="validation") for entry in STUDY]
+    first, second = overview_table([*STUDY, *others, *chosen_on]).splitlines()[2:]
     assert first.startswith("| clips (test) | 200 | 70.0 | - | - | 85.0 | 85.0 | 95.0 | 80.0 | +15.0 [")
     assert second.startswith("| gestures (test) | 200 | 70.0 | - | - | - | 85.0 | 95.0 | 80.0 | +15.0 [")
     assert overview_table([]) == overview_table([one for one in STUDY if one.protocol["arm"] != FULL]) == ""

@@ -59,14 +59,14 @@ def students_table(entries: Sequence[ResultEntry]) -> str:
 
 
 def overview_table(entries: Sequence[ResultEntry]) -> str:
-    """Markdown: one row per data set of several studies, top-1 in per cent, and what the whole method is ahead of labels alone and of equal weights.
+    """Markdown: one row per test split of several studies, top-1 in per cent, and what the whole method is ahead of labels alone and of equal weights.
 
     Args:
-        entries: of any files; arms that tables do not know by name are left out.
+        entries: of any files; arms that tables do not know by name are left out, and other splits, on which checkpoints were chosen.
     """
     shown = (ALONE, VIT_ONLY, CNN_ONLY, UNIFORM, FULL, VIT_TEACHER, CNN_TEACHER)
     studies: dict[tuple[str, str], dict[str, ResultEntry]] = {}
-    for entry in arm_means(entries):
+    for entry in arm_means([entry for entry in entries if entry.split == "test"]):
         studies.setdefault((entry.dataset, entry.split), {})[entry.protocol["arm"]] = entry
     rows = [["videos", "n", *shown, f"{FULL} minus {ALONE}", f"{FULL} minus {UNIFORM}"]]
     rows.append([":---", *["---:"] * (len(rows[0]) - 1)])
