@@ -28,7 +28,7 @@ import torch
 from hf_effvid import VideoFocalNetConfig, VideoFocalNetForVideoClassification
 from hf_effvid.data.synthetic_recall import RECALL_CLASSES, draw_recall_clips
 from hf_effvid.evaluation.results import Metric, ResultEntry, add_results, current_provenance
-from hf_effvid.models.modeling_video_focalnet import VideoFocalNetModulation
+from hf_effvid.models.video_focalnet_layers import VideoFocalNetModulation
 
 
 FRAMES, DURATION, SIDE = 32, 4, 16

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hf_effvid.models import focal_processor, processor_autograd, processor_libraries
+from hf_effvid.models import focal_block, processor_autograd, processor_libraries
 from hf_effvid.models.fast_temporal_convolution import PAIRS
 from hf_effvid.models.focal_composite import composite_focal_modulation
 from hf_effvid.models.focal_ops import (
@@ -124,24 +124,16 @@ def gradients(outputs, leaves):
 
 @pytest.mark.parametrize(("name", "dtype"), SETTINGS)
 @settings(max_examples=12, deadline=None)
-@given(
-    spec=shapes,
-    keep_modulators=st.booleans(),
-    piece_bytes=st.sampled_from([100, 1 << 20]),
-    fewer_products=st.booleans(),
-)
-def test_modulation_is_the_composite(name, dtype, spec, keep_modulators, piece_bytes, fewer_products):
+@given(spec=shapes, keep_modulators=st.booleans(), fewer_products=st.booleans())
+def test_modulation_is_the_composite(name, dtype, spec, keep_modulators, fewer_products):
     arguments, leaves, options = make_arguments(spec, dtype)
     double, double_leaves = in_double(arguments, leaves)
     reference = composite_focal_modulation(*double, **options)
     with focal_implementation(name):
         with torch.no_grad():
             before = [leaf.clone() for leaf in leaves]
-            with (
-                mock.patch.multiple(focal_processor, PIECE_BYTES=piece_bytes, WEIGHT_MULTIPLE=0),
-                mock.patch.object(
-                    processor_libraries, "is_faster", lambda *call: fewer_products and call[-1] in PAIRS
-                ),
+            with mock.patch.object(
+                processor_libraries, "is_faster", lambda *call: fewer_products and call[-1] in PAIRS
             ):
                 plain = focal_modulation(*arguments, **options, keep_modulators=keep_modulators)
             assert all(torch.equal(leaf, copy) for leaf, copy in zip(leaves, before, strict=True))
@@ -188,8 +180,8 @@ def in_double_modules(tokens, *modules):
 
 
 def test_the_mlp_in_pieces_is_the_mlp(monkeypatch):
-    monkeypatch.setattr(focal_processor, "WEIGHT_MULTIPLE", 0)
-    monkeypatch.setattr(focal_processor, "MLP_PIECE_BYTES", 7 * 4 * 20)  # seven pieces, the last one is smaller
+    monkeypatch.setattr(focal_block, "WEIGHT_MULTIPLE", 0)
+    monkeypatch.setattr(focal_block, "MLP_PIECE_BYTES", 7 * 4 * 20)  # seven pieces, the last one is smaller
     torch.manual_seed(0)
     fc1, fc2, tokens = nn.Linear(5, 20), nn.Linear(20, 6), torch.randn(2, 24, 5)
     for name in {name for name, _ in SETTINGS}:
@@ -259,7 +251,7 @@ def test_the_settings_of_these_tests_are_what_runs():
     from hf_effvid.models.focal_implementation import FocalCall
 
     for name, dtype in SETTINGS:
-        for operation in ("modulation", "projection", "feed_forward"):
+        for operation in ("modulation", "projection", "feed_forward", "block"):
             for grad in (False, True):
                 with focal_implementation(name):
                     call = FocalCall(operation, "cpu", dtype, grad, (1, 8, 4, 4, 8), (3, 5), (3, 5))

@@ -14,7 +14,7 @@ from hf_effvid import VideoFocalNetConfig, VideoFocalNetForVideoClassification
 from hf_effvid.models import focal_ops, folded_projection, processor_libraries
 from hf_effvid.models.fast_temporal_convolution import PAIRS, temporal_convolution_gelu
 from hf_effvid.models.focal_ops import focal_implementation
-from hf_effvid.models.folded_projection import PendingProjection, fold, pays, settled
+from hf_effvid.models.folded_projection import fold, pays
 from hf_effvid.models.processor_libraries import OneDnn, Plain, onednn_can
 from tests.parity.video_focalnet_reference import TINY_CASES, ReferenceCase
 
@@ -205,14 +205,6 @@ def test_a_failure_behind_it_falls_back(clips):
     with torch.no_grad(), focal_implementation("onednn"), forced(), fails:
         with mock.patch.object(focal_ops, "_failed", set()):
             torch.testing.assert_close(model(clips).logits, reference, rtol=0, atol=2e-6)
-
-
-def test_a_pending_projection_can_be_settled():
-    kernel, weight, bias = draw(4, 3)
-    tokens = torch.randn(1, 2, 3, 3, 4, dtype=torch.float64)
-    pending = PendingProjection(tokens, weight, bias, fold(kernel, weight, bias, Plain))
-    assert torch.equal(settled(pending), F.linear(tokens, weight, bias))
-    assert settled(tokens) is tokens and settled(None) is None
 
 
 @needs_onednn

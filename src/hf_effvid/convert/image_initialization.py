@@ -31,7 +31,8 @@ from torch import nn
 
 from ..label_lists import read_labels
 from ..models.configuration_video_focalnet import PRESETS
-from ..models.modeling_video_focalnet import VideoFocalNetForVideoClassification, VideoFocalNetModulation
+from ..models.modeling_video_focalnet import VideoFocalNetForVideoClassification
+from ..models.video_focalnet_layers import VideoFocalNetModulation
 from ..models.video_processing_effvid import EffVidVideoProcessor
 from ..version import __version__
 from .checkpoints import CheckpointError, sha256_of

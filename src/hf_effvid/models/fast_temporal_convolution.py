@@ -96,23 +96,26 @@ def temporal_convolution_gelu(tracks, kernel, library, tap_biases=None):
     if tap_biases is not None:
         by_step = _taps_that_exist(steps, kernel.shape[2], tracks.dtype) @ tap_biases
         biases = (plan.forth @ by_step).view(kernel.shape[2] + OUTPUTS - 1, -1, 1, channels)
-    results = [_piece(piece, plan, weights, biases, library) for piece in frames.chunk(pieces, dim=1)]
-    result = results[0] if len(results) == 1 else torch.cat(results, dim=1)
+    if pieces == 1:
+        result = _piece(frames, plan, weights, biases, library)
+    else:
+        result = torch.cat([_piece(piece, plan, weights, biases, library) for piece in frames.chunk(pieces, 1)], dim=1)
     return result.view(steps, batch, sites, channels).transpose(0, 1)
 
 
 def _piece(frames, plan, weights, biases, library):
     """The same for frames (T, N, C), the weights at the points and what is added there, (points, tiles, 1, C) or None."""
     steps = frames.contiguous().view(len(frames), -1)  # oneDNN is a hundred times slower where rows are not packed
-    values = library.linear(plan.into, steps.t(), None, False)
-    points = values.view(2 * len(plan.pairs) + 2, -1, frames.shape[-1])
-    for index, (here, weight) in enumerate(zip(points, weights, strict=True)):
-        product = library.linear(here, weight, None, False)  # takes the place of what it has read
-        if biases is None:
-            here.copy_(product)
-        else:
-            tiles = (len(biases[index]), -1, frames.shape[-1])
-            torch.add(product.view(tiles), biases[index], out=here.view(tiles))
+    values, points = library.linear(plan.into, steps.t(), None, False), 2 * len(plan.pairs) + 2
+    by_point = values.view(points, -1, frames.shape[-1]).unbind()
+    # products take the place of what they were made of
+    if biases is None:
+        for here, weight in zip(by_point, weights, strict=True):
+            here.copy_(library.linear(here, weight, None, False))
+    else:
+        by_tile = values.view(points, biases.shape[1], -1, frames.shape[-1]).unbind()
+        for here, tiles, weight, bias in zip(by_point, by_tile, weights, biases.unbind(), strict=True):
+            torch.add(library.linear(here, weight, None, False).view(tiles.shape), bias, out=tiles)
     return library.linear_gelu(plan.back, values.t(), None, False).view(frames.shape)
 
 

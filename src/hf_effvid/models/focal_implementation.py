@@ -13,7 +13,7 @@ class FocalCall(NamedTuple):
     """One call, before it is made.
 
     Args:
-        operation: `"modulation"`, `"projection"` or `"feed_forward"`.
+        operation: `"modulation"`, `"projection"`, `"feed_forward"` or `"block"`.
         device_type: `"cpu"`, `"cuda"`, ...
         dtype: What it is computed in: the type of the tokens, or that of autocast where autocast would cast them.
         grad: Whether gradients will be asked for.
@@ -42,10 +42,11 @@ class FocalImplementation:
         supports: `FocalCall` -> whether it can do that call. Cheap, called before every call.
         prefers: `FocalCall` -> whether it is the choice where users leave it open; asked after `supports`.
         modulation: Signature of `focal_composite.composite_focal_modulation`; None leaves it to the composite.
-        projection: `(module, tokens (..., C), sizes, into)` -> the module's output in parts of so many channels, each of which
-            may be a view. The module may be any: what is no plain linear layer has to be called. `into`: None, or a kernel that is
-            all that reads the first part, which may then be a `PendingProjection`. None: as above.
+        projection: `(module, tokens (..., C), sizes)` -> the module's output in parts of so many channels, each of which
+            may be a view. The module may be any: what is no plain linear layer has to be called. None: as above.
         feed_forward: `(fc1, fc2, tokens (..., C))` -> fc2(GELU(fc1(tokens))), as above.
+        block: `(parts, tokens (B, T * N, C), grid)` -> output of a whole block without gradients, see `focal_block.FocalBlockParts`. None
+            has it done operation by operation.
     """
 
     name: str
@@ -54,3 +55,4 @@ class FocalImplementation:
     modulation: Callable | None = None
     projection: Callable | None = None
     feed_forward: Callable | None = None
+    block: Callable | None = None

@@ -28,14 +28,13 @@ from .focal_composite import (
 from .focal_implementation import FocalCall, FocalImplementation
 from .focal_processor import CHANNELS_LAST, ONEDNN
 from .focal_triton import TRITON, can_launch
-from .folded_projection import settled
 from .observed_calls import is_observed
 
 
 logger = logging.get_logger(__name__)
 
 
-def _composite_projection(module, tokens, sizes, into=None):
+def _composite_projection(module, tokens, sizes):
     return module(tokens).split(sizes, dim=-1)
 
 
@@ -126,12 +125,7 @@ def focal_modulation(
     normalize=False,
     keep_modulators=True,
 ):
-    """Multiplies the query with what space and time around it hold: see `composite_focal_modulation`.
-
-    The temporal context may be a `PendingProjection`, where the modulators are not wanted.
-    """
-    if keep_modulators:
-        temporal_context = settled(temporal_context)
+    """Multiplies the query with what space and time around it hold: see `composite_focal_modulation`."""
     arguments = (
         query,
         spatial_context,
@@ -146,7 +140,7 @@ def focal_modulation(
         keep_modulators,
     )
     if is_observed(query):
-        return _observed(query).modulation(*map(settled, arguments))
+        return _observed(query).modulation(*arguments)
     call = _describe(
         "modulation",
         query,
@@ -158,16 +152,11 @@ def focal_modulation(
     return _run(call, arguments)
 
 
-def focal_projection(module, tokens, sizes, into=None):
-    """Output of a linear module on tokens (..., C), in parts of `sizes` channels.
-
-    With `into`, a kernel (C, C, k), the first part is a temporal context that nothing but a convolution with it reads: it may be a
-    `PendingProjection`, for `focal_modulation` alone.
-    """
+def focal_projection(module, tokens, sizes):
+    """Output of a linear module on tokens (..., C), in parts of `sizes` channels."""
     if is_observed(tokens):
         return _observed(tokens).projection(module, tokens, sizes)
-    tensors = (tokens,) if into is None else (tokens, into)
-    return _run(_describe("projection", tokens, tensors, (module,)), (module, tokens, sizes, into))
+    return _run(_describe("projection", tokens, (tokens,), (module,)), (module, tokens, sizes))
 
 
 def focal_feed_forward(fc1, fc2, tokens):
@@ -177,17 +166,33 @@ def focal_feed_forward(fc1, fc2, tokens):
     return _run(_describe("feed_forward", tokens, (tokens,), (fc1, fc2)), (fc1, fc2, tokens))
 
 
-def _run(call, arguments):
+def focal_block(parts, tokens, grid, by_operation):
+    """Output of a whole block of Video-FocalNet, without gradients.
+
+    Args:
+        parts: `FocalBlockParts`.
+        tokens: (B, T * N, C).
+        grid: (T, H, W).
+        by_operation: Callable without arguments that computes the same with the functions above, where nothing does it at once.
+    """
+    if is_observed(tokens):
+        return by_operation()
+    call = _describe("block", tokens, (), ())
+    shape = (tokens.shape[0], *grid, tokens.shape[2])
+    return _run(call._replace(shape=shape), (parts, tokens, grid), lambda *arguments: by_operation())
+
+
+def _run(call, arguments, reference=None):
     chosen = chosen_implementation(call)
-    reference = getattr(COMPOSITE, call.operation)
+    reference = reference or getattr(COMPOSITE, call.operation)
     if chosen is COMPOSITE:
-        return reference(*map(settled, arguments))
+        return reference(*arguments)
     try:
         return getattr(chosen, call.operation)(*arguments)
     except _NO_FAILURES:
         raise
     except Exception as error:
-        result = reference(*map(settled, arguments))  # raises itself where the fault is the caller's
+        result = reference(*arguments)  # raises itself where the fault is the caller's
         _failed.add(_failure_key(chosen, call))
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         logger.warning_once(
@@ -228,6 +233,7 @@ __all__ = [
     "FocalModulation",
     "IMPLEMENTATIONS",
     "chosen_implementation",
+    "focal_block",
     "focal_feed_forward",
     "focal_implementation",
     "focal_modulation",

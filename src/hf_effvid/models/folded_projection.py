@@ -15,7 +15,6 @@ import functools
 from typing import NamedTuple
 
 import torch
-from torch.nn import functional as F
 from torch.utils.weak import WeakIdKeyDictionary
 
 
@@ -31,34 +30,12 @@ class FoldedKernel(NamedTuple):
     tap_biases: torch.Tensor | None
 
 
-class PendingProjection(NamedTuple):
-    """Output of a linear layer that has not been computed, because the convolution that reads it can do without.
-
-    Args:
-        tokens: (..., C), what the layer reads.
-        weight, bias: Of the layer.
-        folded: What to convolve the tokens with, instead of the layer's output with the kernel.
-    """
-
-    tokens: torch.Tensor
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-    folded: FoldedKernel
-
-
 class _Kept(NamedTuple):
     fingerprint: torch.Tensor
     folded: FoldedKernel
 
 
 _kept = WeakIdKeyDictionary()
-
-
-def settled(context):
-    """A context as a tensor: computed now where it is pending, anything else as it is."""
-    if isinstance(context, PendingProjection):
-        return F.linear(context.tokens, context.weight, context.bias)
-    return context
 
 
 def pays(rows, channels, size):
@@ -77,7 +54,7 @@ def fold(kernel, weight, bias, library):
 
     `library`: one of `processor_libraries`.
     """
-    fingerprint = _fingerprint(kernel, weight, bias)
+    fingerprint = _fingerprint(kernel, weight, bias, library)
     kept = _kept.get(kernel)
     if kept is None or not torch.equal(kept.fingerprint, fingerprint):
         taps = kernel.permute(2, 0, 1).contiguous()
@@ -88,13 +65,15 @@ def fold(kernel, weight, bias, library):
     return kept.folded
 
 
-def _fingerprint(kernel, weight, bias):
-    rows = [kernel.flatten(1), weight]
-    products = [matrix @ _numbers(matrix.shape[1], matrix.dtype) for matrix in rows]
-    return torch.cat(products if bias is None else [*products, bias])
+def _fingerprint(kernel, weight, bias, library):
+    products = [
+        library.linear(_numbers(matrix.shape[1], matrix.dtype), matrix, None, False)
+        for matrix in (kernel.flatten(1), weight)
+    ]
+    return torch.cat([product[0] for product in products] + ([] if bias is None else [bias]))
 
 
 @functools.lru_cache(maxsize=64)
 def _numbers(length, dtype):
     with torch.inference_mode(False):
-        return torch.randn(length, generator=torch.Generator().manual_seed(length), dtype=dtype, device="cpu")
+        return torch.randn(1, length, generator=torch.Generator().manual_seed(length), dtype=dtype, device="cpu")

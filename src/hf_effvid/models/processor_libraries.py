@@ -41,8 +41,11 @@ class Plain:
         return _gelu(F.conv2d(maps.permute(0, 3, 1, 2), kernel, **_geometry(maps, kernel)).permute(0, 2, 3, 1), grad)
 
     @staticmethod
-    def folded(tokens, weight, bias, kernel):
-        """The `FoldedKernel` with which a convolution of tokens (B, T, H, W, C) takes a linear layer along; None: it would not pay."""
+    def folded(weight, bias, kernel, steps, sites):
+        """The `FoldedKernel` with which a convolution along time takes a linear layer along; None: it would not pay.
+
+        weight (C, C), bias (C,), kernel (C, C, k); T steps, sites of all clips together.
+        """
         return None
 
 
@@ -64,12 +67,11 @@ class OneDnn:
         return torch.ops.mkldnn._linear_pointwise.default(tokens, weight, bias, "gelu", [], "none")
 
     @staticmethod
-    def folded(tokens, weight, bias, kernel):
-        batch, steps, height, width, channels = tokens.shape
+    def folded(weight, bias, kernel, steps, sites):
+        channels, size = len(weight), kernel.shape[2]
         square = weight.shape == (channels, channels) and kernel.shape[:2] == weight.shape
-        if tokens.dtype != torch.float32 or not square:
+        if not square or not weight.dtype == kernel.dtype == torch.float32:
             return None
-        sites, size = batch * height * width, kernel.shape[2]
         if pays(steps * sites, channels, size) and is_faster(steps, sites, channels, size):
             return fold(kernel, weight, bias, OneDnn)
         return None
@@ -109,4 +111,12 @@ def _geometry(maps, kernel):
     return {"padding": tuple(size // 2 for size in sizes), "groups": maps.shape[3] // kernel.shape[1]}
 
 
-__all__ = ["OneDnn", "Plain", "onednn_can"]
+def in_one_type(*tensors):
+    """The tensors (or None), cast as autocast would: operators that it does not know take one type only."""
+    if not torch.is_autocast_enabled("cpu") or (tensors and tensors[0].dtype == torch.float64):
+        return tensors
+    dtype = torch.get_autocast_dtype("cpu")
+    return tuple(tensor if tensor is None else tensor.to(dtype) for tensor in tensors)
+
+
+__all__ = ["OneDnn", "Plain", "in_one_type", "onednn_can"]
