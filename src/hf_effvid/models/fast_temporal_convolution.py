@@ -29,6 +29,8 @@ PAIRS = {3: (11 / 16, 3 / 2), 5: (1 / 2, 1.0, 2.0)}
 PASS, PASS_PER_STEP, WEIGHT, ROWS = 100, 4, 40, 25
 # values at the points that are worked on at a time, in bytes: what the caches of a processor hold
 PIECE_BYTES = 16 << 20
+# Weights at the points of kernels of more than 3 taps are one product as long as they are not larger than this, in bytes
+WEIGHT_BYTES = 20 << 20
 # what has to be gained at least
 CLEARLY_LESS = 0.95
 
@@ -40,12 +42,14 @@ class TemporalPlan(NamedTuple):
         into: (points * tiles, T), values of the tiles of steps at the points.
         back: (T, points * tiles), steps from products.
         forth: (points * tiles, T), the smallest products that give some steps: an inverse of `back`.
+        weights: (points, k), values of a kernel at the points.
         pairs: Magnitudes of the opposite points.
     """
 
     into: torch.Tensor
     back: torch.Tensor
     forth: torch.Tensor
+    weights: torch.Tensor
     pairs: tuple[float, ...]
 
 
@@ -88,7 +92,7 @@ def temporal_convolution_gelu(tracks, kernel, library, tap_biases=None):
     batch, steps, sites, channels = tracks.shape
     plan = temporal_plan(steps, kernel.shape[2], tracks.dtype)
     frames = tracks.transpose(0, 1).reshape(steps, batch * sites, channels)
-    weights = _weights_at_points(kernel, plan.pairs)
+    weights = _weights_at_points(kernel, plan)
     pieces = math.ceil(len(plan.into) * frames[0].nbytes / PIECE_BYTES)
     if pieces > 1:
         weights = list(weights)
@@ -119,8 +123,16 @@ def _piece(frames, plan, weights, biases, library):
     return library.linear_gelu(plan.back, values.t(), None, False).view(frames.shape)
 
 
-def _weights_at_points(kernel, pairs):
+def _weights_at_points(kernel, plan):
     """The kernel as a polynomial in time, (C, C) at each point: 0, the pairs with the positive one first, infinity."""
+    channels, size = kernel.shape[1:]
+    if size > 3 and kernel.is_contiguous() and len(plan.weights) * kernel[..., 0].nbytes <= WEIGHT_BYTES:
+        return (plan.weights @ kernel.view(-1, size).t()).view(-1, channels, channels).unbind()
+    return _one_by_one(kernel, plan.pairs)
+
+
+def _one_by_one(kernel, pairs):
+    """The same with sums of even and of odd powers: fewer multiplications, but a pass for each, and taps that come first in memory."""
     taps = kernel.permute(2, 0, 1).contiguous()
     yield taps[0]
     for magnitude in pairs:
@@ -156,7 +168,8 @@ def temporal_plan(steps, size, dtype):
                     all_into[:, tile, step] = into[:, index]
         all_into, all_back = all_into.flatten(0, 1), all_back.flatten(1)
         forth = torch.linalg.pinv(all_back)
-        return TemporalPlan(all_into.to(dtype), all_back.to(dtype), forth.to(dtype), pairs)
+        weights = _values_at_points(pairs, size)
+        return TemporalPlan(*(matrix.to(dtype) for matrix in (all_into, all_back, forth, weights)), pairs)
 
 
 @functools.lru_cache(maxsize=64)
