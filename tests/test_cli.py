@@ -231,6 +231,19 @@ def test_verify_runs_a_fresh_interpreter(trained, tmp_path):
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.parametrize(("asked", "expected"), [([], "cuda:0"), (["--device", "cpu"], "cpu")])
+def test_evaluate_takes_a_gpu_where_there_is_one(asked, expected, trained, data, monkeypatch):
+    seen = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    monkeypatch.setattr(
+        "hf_effvid.evaluation.classification.evaluate_classifier",
+        lambda *arguments, device, **options: seen.append(str(device)) or exit(0),
+    )
+    call("evaluate", trained[0], data, "--quiet", *asked)
+    assert seen == [expected]
+
+
 def test_an_adapter_is_evaluated_under_its_own_name(trained, data, tmp_path):
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     run = ["train", data, "-o", tmp_path / "run", "-c", tmp_path / "recipe.yaml", "-m", trained[0], "--lora", 2]

@@ -88,6 +88,7 @@ def calibrate(
 
     Example: `effvid select calibrate --model lite/model --data my_videos/ --output-dir litepp --gauge student/model`
     """
+    from ..evaluation.benchmark_execution import resolve_device
     from ..evaluation.results import add_results
     from ..training.budget_calibration import calibrate_budget
     from ..training.budget_evaluation import evaluate_budget
@@ -97,7 +98,9 @@ def calibrate(
         raise typer.BadParameter(f"expected probe or cascade, or a folder or Hub id of a classifier, got {gauge!r}")
     if results is not None and evaluate_on is None:
         raise typer.BadParameter("--results needs --evaluate-on: a calibration alone is no result")
-    reading = ClipReading(multi_view, batch_size, max_videos, num_workers, device, show_progress(quiet))
+    reading = ClipReading(
+        multi_view, batch_size, max_videos, num_workers, resolve_device(device), show_progress(quiet)
+    )
     lists = list_options(root, False, format, labels, skip_missing)
     found = calibrate_budget(
         model,

@@ -124,8 +124,10 @@ def evaluate(
 
 def _classifier_report(model, data, videos, options):
     from ..data.loading import load_video_dataset
+    from ..evaluation.benchmark_execution import resolve_device
     from ..evaluation.classification import evaluate_classifier
 
+    options |= {"device": resolve_device(options["device"])}
     return evaluate_classifier(model, load_video_dataset(data, **videos), **options)
 
 
