@@ -236,6 +236,18 @@ def test_ablations_are_done_operation_by_operation(options, whole):
     assert not whole
 
 
+def test_compilers_and_exports_see_operations(whole):
+    """Not even what it takes to find out, which looks into modules as no compiler can."""
+    model, clips = model_and_clips()
+    seen = mock.patch.object(VideoFocalNetLayer, "_parts", side_effect=AssertionError("was looked for"))
+    with torch.no_grad(), focal_implementation("channels_last"), seen:
+        compiled = torch.compile(model.video_focalnet.encoder.stages[0], fullgraph=True, backend="eager")
+        compiled(torch.randn(1, 4 * 6 * 5, 8), (4, 6, 5))
+        exported = torch.export.export(model.video_focalnet.encoder.stages[0], (torch.randn(1, 120, 8), (4, 6, 5)))
+        model.to("meta")(clips.to("meta"))
+    assert not whole and exported is not None
+
+
 @pytest.mark.parametrize("name", ON_PROCESSOR)
 @pytest.mark.parametrize("layerscale", [False, True])
 def test_autocast_is_as_good_as_the_composite(name, layerscale, whole):

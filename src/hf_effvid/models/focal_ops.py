@@ -170,16 +170,17 @@ def focal_block(parts, tokens, grid, by_operation):
     """Output of a whole block of Video-FocalNet, without gradients.
 
     Args:
-        parts: `FocalBlockParts`.
+        parts: Gives the `FocalBlockParts`, or None where the block is more than they say; not asked where operations are observed.
         tokens: (B, T * N, C).
         grid: (T, H, W).
         by_operation: Callable without arguments that computes the same with the functions above, where nothing does it at once.
     """
-    if is_observed(tokens):
+    found = None if is_observed(tokens) else parts()
+    if found is None:
         return by_operation()
     call = _describe("block", tokens, (), ())
     shape = (tokens.shape[0], *grid, tokens.shape[2])
-    return _run(call._replace(shape=shape), (parts, tokens, grid), lambda *arguments: by_operation())
+    return _run(call._replace(shape=shape), (found, tokens, grid), lambda *arguments: by_operation())
 
 
 def _run(call, arguments, reference=None):

@@ -240,10 +240,9 @@ class VideoFocalNetLayer(GradientCheckpointingLayer):
             self.layer_scale2 = nn.Parameter(torch.empty(channels))
 
     def forward(self, hidden_states, grid, output_modulators=False):
-        parts = None if output_modulators or torch.is_grad_enabled() else self._parts()
-        if parts is None:
+        if output_modulators or torch.is_grad_enabled():
             return self._by_operation(hidden_states, grid, output_modulators)
-        return focal_block(parts, hidden_states, grid, lambda: self._by_operation(hidden_states, grid)[0]), None
+        return focal_block(self._parts, hidden_states, grid, lambda: self._by_operation(hidden_states, grid)[0]), None
 
     def _by_operation(self, hidden_states, grid, output_modulators=False):
         branch = hidden_states if self.use_postln else self.norm1(hidden_states)
