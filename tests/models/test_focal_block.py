@@ -59,8 +59,8 @@ def make_tokens(batch, grid, channels, seed=0, dtype=torch.float32):
 @pytest.fixture
 def whole(monkeypatch):
     """Blocks that were computed as one."""
-    calls, run = [], focal_block.focal_block
-    monkeypatch.setattr(focal_block, "focal_block", lambda *arguments: calls.append(arguments) or run(*arguments))
+    calls, run = [], focal_processor.focal_block
+    monkeypatch.setattr(focal_processor, "focal_block", lambda *arguments: calls.append(arguments) or run(*arguments))
     monkeypatch.setattr(focal_ops, "_failed", set())
     return calls
 
@@ -278,7 +278,7 @@ def test_a_failure_falls_back_with_a_line(name, whole, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("no such thing")
 
-    monkeypatch.setattr(focal_processor.focal_block, "focal_block", fail)
+    monkeypatch.setattr(focal_processor, "focal_block", fail)
     with torch.no_grad(), focal_implementation(name):
         for _ in range(2):
             torch.testing.assert_close(model(clips).logits, expected)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from . import focal_block
+from .focal_block import focal_block, num_mlp_pieces
 from .focal_branch import gated_sum, in_space, in_time
 from .focal_composite import FocalModulation
 from .focal_implementation import FocalImplementation
@@ -57,7 +57,7 @@ class ProcessorFocal:
             return self.library.linear(hidden, weight2, bias2, True)
         rows = tokens.reshape(-1, tokens.shape[-1])
         result = rows.new_empty(rows.shape[0], weight2.shape[0])
-        pieces = focal_block.num_mlp_pieces(len(rows), weight1)
+        pieces = num_mlp_pieces(len(rows), weight1)
         for chunk, part in zip(rows.chunk(pieces), result.chunk(pieces), strict=True):
             hidden = self.library.linear_gelu(chunk, weight1, bias1, False)
             part.copy_(self.library.linear(hidden, weight2, bias2, False))
@@ -93,7 +93,7 @@ class ProcessorFocal:
         return FocalModulation(modulated * temporal if grad else modulated.mul_(temporal), spatial, temporal)
 
     def block(self, parts, hidden_states, grid):
-        return focal_block.focal_block(self.library, parts, hidden_states, grid)
+        return focal_block(self.library, parts, hidden_states, grid)
 
     def _modulator(self, branch, context, gates, flat, projection, grad):
         """Projection of the gated sum over (B, T, H, W, C); two of its dimensions are one to the branch."""
