@@ -207,14 +207,25 @@ def another_norm(model):
     return {}
 
 
+def another_drop_path(model):
+    for stage in model.video_focalnet.encoder.stages:
+        stage.layers[0].drop_path = Kept()
+    return {}
+
+
+class Kept(nn.Module):
+    def forward(self, hidden_states, num_frames):
+        return hidden_states
+
+
 PARTS = ["modulation", "mlp", "norm1", "norm2", "drop_path", "dropout", "projection_out", "modulation.norm", "fc1"]
 
 
 @pytest.mark.parametrize("name", ON_PROCESSOR)
 @pytest.mark.parametrize(
     "change",
-    [with_gradients, explained, in_training, another_mlp, another_norm, *map(hooked, PARTS)],
-    ids=["gradients", "explained", "training", "another mlp", "another norm", *PARTS],
+    [with_gradients, explained, in_training, another_mlp, another_norm, another_drop_path, *map(hooked, PARTS)],
+    ids=["gradients", "explained", "training", "another mlp", "another norm", "another drop path", *PARTS],
 )
 def test_it_stays_away_where_somebody_would_notice(name, change, whole):
     model, clips = model_and_clips()

@@ -256,8 +256,9 @@ class VideoFocalNetLayer(GradientCheckpointingLayer):
     def _parts(self):
         """`FocalBlockParts`; None where the block is another than the published one, or a module more than its computation."""
         modulation, mlp = self.modulation, self.mlp
-        known = type(modulation) is VideoFocalNetModulation and type(mlp) is VideoFocalNetMLP
-        if not known or not modulation.is_published or self._is_random():
+        if type(modulation) is not VideoFocalNetModulation or type(mlp) is not VideoFocalNetMLP:
+            return None
+        if not modulation.is_published or self._may_drop():
             return None
         spatial_kernels, temporal_kernels = modulation.kernels
         linears = [
@@ -298,9 +299,11 @@ class VideoFocalNetLayer(GradientCheckpointingLayer):
             postln=self.use_postln,
         )
 
-    def _is_random(self):
-        """Whether something is dropped."""
+    def _may_drop(self):
+        """Whether something is dropped, or may be by modules that are not ours."""
         dropouts = self.modulation.dropout, self.mlp.dropout
+        if type(self.drop_path) is not FrameDropPath or any(type(dropout) is not nn.Dropout for dropout in dropouts):
+            return True
         return self.training and (self.drop_path.rate > 0 or any(dropout.p > 0 for dropout in dropouts))
 
     def _add(self, hidden_states, branch, scale, grid):
