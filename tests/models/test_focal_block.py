@@ -250,7 +250,7 @@ def test_ablations_are_done_operation_by_operation(options, whole):
 def test_compilers_and_exports_see_operations(whole):
     """Not even what it takes to find out, which looks into modules as no compiler can."""
     model, clips = model_and_clips()
-    seen = mock.patch.object(VideoFocalNetLayer, "_parts", side_effect=AssertionError("was looked for"))
+    seen = mock.patch.object(VideoFocalNetLayer, "is_plain", side_effect=AssertionError("was looked for"))
     with torch.no_grad(), focal_implementation("channels_last"), seen:
         compiled = torch.compile(model.video_focalnet.encoder.stages[0], fullgraph=True, backend="eager")
         compiled(torch.randn(1, 4 * 6 * 5, 8), (4, 6, 5))

@@ -14,10 +14,8 @@ where it belongs. The numbers are those of the same operations one after the oth
 
 import functools
 import math
-from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from .fast_temporal_convolution import temporal_convolution_gelu
 from .focal_branch import gated_sum, in_space, in_time
@@ -32,47 +30,15 @@ MLP_PIECE_BYTES = 2 << 20
 WEIGHT_MULTIPLE = 4
 
 
-class FocalBlockParts(NamedTuple):
-    """Modules of a block, each of them nothing but its published computation.
+def focal_block(library, layer, hidden_states, grid):
+    """The block's output for tokens (B, T * N, C) on a grid (T, H, W).
 
-    Args:
-        norm1, norm2: Layer norms before modulation and MLP, or after them with `postln`.
-        projection_in: (2 C + L + 1, C): query, context and gates.
-        projection_in_temporal: (C + L + 1, C): context and gates of the branch in time; None without one.
-        spatial_kernels, temporal_kernels: L kernels (C, 1, k, k) and (C, C, k).
-        projection_context, projection_context_temporal: (C, C), from gathered contexts to modulators.
-        norm: Of the modulated query; may be the identity.
-        projection_out: (C, C).
-        fc1, fc2: Of the MLP.
-        scale1, scale2: (C,) or None, of the two residual branches.
-        normalize: Divide gathered contexts by L + 1.
-        postln: See above.
+    `library`: one of `processor_libraries`. `layer`: a `VideoFocalNetLayer` that `is_plain()`.
     """
-
-    norm1: nn.Module
-    projection_in: nn.Linear
-    projection_in_temporal: nn.Linear | None
-    spatial_kernels: list[nn.Parameter]
-    temporal_kernels: list[nn.Parameter]
-    projection_context: nn.Linear
-    projection_context_temporal: nn.Linear | None
-    norm: nn.Module
-    projection_out: nn.Linear
-    norm2: nn.Module
-    fc1: nn.Linear
-    fc2: nn.Linear
-    scale1: nn.Parameter | None
-    scale2: nn.Parameter | None
-    normalize: bool
-    postln: bool
-
-
-def focal_block(library, parts, hidden_states, grid):
-    """The block's output for tokens (B, T * N, C) on a grid (T, H, W). `library`: one of `processor_libraries`."""
     hidden_states = hidden_states.contiguous()
-    result = torch.empty_like(hidden_states, dtype=_result_type(parts, hidden_states))
-    _modulate(library, parts, hidden_states, grid, result)
-    _add_mlp(library, parts, result)
+    result = torch.empty_like(hidden_states, dtype=_result_type(layer, hidden_states))
+    _modulate(library, layer, hidden_states, grid, result)
+    _add_mlp(library, layer, result)
     return result
 
 
@@ -86,47 +52,49 @@ def _num_pieces(num_bytes, piece_bytes, weight_bytes):
     return max(1, math.ceil(num_bytes / max(piece_bytes * torch.get_num_threads(), WEIGHT_MULTIPLE * weight_bytes)))
 
 
-def _result_type(parts, hidden_states):
+def _result_type(layer, hidden_states):
     """What sums of the tokens and the branches have: under autocast, branches and scales may be of other types than the tokens."""
-    others = (*in_one_type(parts.projection_out.weight), parts.scale1, parts.scale2)
+    others = (*in_one_type(layer.modulation.projection_out.weight), layer.layer_scale1, layer.layer_scale2)
     return functools.reduce(
         torch.promote_types, [tensor.dtype for tensor in others if tensor is not None], hidden_states.dtype
     )
 
 
-def _modulate(library, parts, hidden_states, grid, result):
+def _modulate(library, layer, hidden_states, grid, result):
     """Writes y into the result."""
     (steps, height, width), (batch, _, channels) = grid, hidden_states.shape
-    kernels = parts.spatial_kernels if parts.projection_in_temporal is None else parts.temporal_kernels
+    modulation, (spatial_kernels, temporal_kernels) = layer.modulation, layer.modulation.kernels
+    in_time_too = modulation.projection_in_temporal is not None
+    kernels = temporal_kernels if in_time_too else spatial_kernels
     pieces = _num_pieces(hidden_states.nbytes, PIECE_BYTES, sum(kernel.nbytes for kernel in kernels))
     # one piece is normalised once for both branches; several are too much to keep
-    before, _ = _norms(parts.norm1, parts.postln)
+    before, _ = _norms(layer.norm1, layer.use_postln)
     normed = before(hidden_states) if pieces == 1 else None
     frames, tracks = (batch * steps, height, width, channels), (batch, steps, height * width, channels)
-    divisor = len(kernels) + 1 if parts.normalize else 1
+    divisor = len(kernels) + 1 if modulation.normalize else 1
 
-    finish = functools.partial(_finish, library, parts, _linear(parts.projection_out))
-    space = in_space(list(in_one_type(*parts.spatial_kernels)), divisor)
-    query, *contexts = _parts_of(parts.projection_in, channels, channels)
-    project = _linear(parts.projection_context)
+    finish = functools.partial(_finish, library, layer, _linear(modulation.projection_out))
+    space = in_space(list(in_one_type(*spatial_kernels)), divisor)
+    query, *contexts = _parts_of(modulation.projection_in, channels, channels)
+    project = _linear(modulation.projection_context)
     for tokens, residual, target in _pieces((normed, hidden_states, result), frames, pieces, 0, before):
         modulator = _modulator(library, space, tokens, *contexts, project)
         modulated = library.linear(tokens, *query, False)
-        if parts.projection_in_temporal is None:
+        if not in_time_too:
             finish(modulated.mul_(modulator), residual, target)
         else:
             torch.mul(modulated, modulator, out=target)
-    if parts.projection_in_temporal is None:
+    if not in_time_too:
         return
 
-    time = in_time(in_one_type(*parts.temporal_kernels), divisor)
-    context, gates = _parts_of(parts.projection_in_temporal, channels)
+    time = in_time(in_one_type(*temporal_kernels), divisor)
+    context, gates = _parts_of(modulation.projection_in_temporal, channels)
     folded = None
     if time.kernels:
-        folded = library.folded(*context, parts.temporal_kernels[0], steps, batch * height * width)
+        folded = library.folded(*context, temporal_kernels[0], steps, batch * height * width)
     if folded is not None:
         time, context = time._replace(first=functools.partial(_convolve, library, folded)), None
-    project = _linear(parts.projection_context_temporal)
+    project = _linear(modulation.projection_context_temporal)
     for tokens, residual, target in _pieces((normed, hidden_states, result), tracks, pieces, 2, before):
         modulated = _modulator(library, time, tokens, context, gates, project).mul_(target)
         finish(modulated, residual, target)
@@ -142,22 +110,22 @@ def _modulator(library, branch, tokens, context, gates, project):
     return library.linear(gathered, *project, False)
 
 
-def _finish(library, parts, project, modulated, residual, target):
+def _finish(library, layer, project, modulated, residual, target):
     """Writes x + s1 out(...) where it belongs."""
-    _, after = _norms(parts.norm1, parts.postln)
-    branch = after(library.linear(*in_one_type(parts.norm(modulated)), *project, False))
-    torch.add(residual, branch if parts.scale1 is None else branch * parts.scale1, out=target)
+    _, after = _norms(layer.norm1, layer.use_postln)
+    branch = after(library.linear(*in_one_type(layer.modulation.norm(modulated)), *project, False))
+    torch.add(residual, branch if layer.layer_scale1 is None else branch * layer.layer_scale1, out=target)
 
 
-def _add_mlp(library, parts, result):
+def _add_mlp(library, layer, result):
     """Adds the MLP's output to y, in place."""
-    before, after = _norms(parts.norm2, parts.postln)
-    expand, contract = _linear(parts.fc1), _linear(parts.fc2)
+    before, after = _norms(layer.norm2, layer.use_postln)
+    expand, contract = _linear(layer.mlp.fc1), _linear(layer.mlp.fc2)
     rows = result.view(-1, result.shape[-1])
     for piece in rows.chunk(num_mlp_pieces(len(rows), expand[0])):
         hidden = library.linear_gelu(*in_one_type(before(piece)), *expand, False)
         branch = after(library.linear(hidden, *contract, False))
-        piece.add_(branch if parts.scale2 is None else branch * parts.scale2)
+        piece.add_(branch if layer.layer_scale2 is None else branch * layer.layer_scale2)
 
 
 def _norms(norm, postln):

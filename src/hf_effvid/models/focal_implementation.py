@@ -45,7 +45,7 @@ class FocalImplementation:
         projection: `(module, tokens (..., C), sizes)` -> the module's output in parts of so many channels, each of which
             may be a view. The module may be any: what is no plain linear layer has to be called. None: as above.
         feed_forward: `(fc1, fc2, tokens (..., C))` -> fc2(GELU(fc1(tokens))), as above.
-        block: `(parts, tokens (B, T * N, C), grid)` -> output of a whole block without gradients, see `focal_block.FocalBlockParts`. None
+        block: `(layer, tokens (B, T * N, C), grid)` -> output of a whole block without gradients, for a layer that `is_plain()`. None
             has it done operation by operation.
     """
 

@@ -166,21 +166,20 @@ def focal_feed_forward(fc1, fc2, tokens):
     return _run(_describe("feed_forward", tokens, (tokens,), (fc1, fc2)), (fc1, fc2, tokens))
 
 
-def focal_block(parts, tokens, grid, by_operation):
+def focal_block(layer, tokens, grid, by_operation):
     """Output of a whole block of Video-FocalNet, without gradients.
 
     Args:
-        parts: Gives the `FocalBlockParts`, or None where the block is more than they say; not asked where operations are observed.
+        layer: `VideoFocalNetLayer`. Not asked whether it `is_plain()` where operations are observed.
         tokens: (B, T * N, C).
         grid: (T, H, W).
         by_operation: Callable without arguments that computes the same with the functions above, where nothing does it at once.
     """
-    found = None if is_observed(tokens) else parts()
-    if found is None:
+    if is_observed(tokens) or not layer.is_plain():
         return by_operation()
     call = _describe("block", tokens, (), ())
     shape = (tokens.shape[0], *grid, tokens.shape[2])
-    return _run(call._replace(shape=shape), (found, tokens, grid), lambda *arguments: by_operation())
+    return _run(call._replace(shape=shape), (layer, tokens, grid), lambda *arguments: by_operation())
 
 
 def _run(call, arguments, reference=None):

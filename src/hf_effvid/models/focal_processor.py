@@ -92,8 +92,8 @@ class ProcessorFocal:
         modulated = query * spatial
         return FocalModulation(modulated * temporal if grad else modulated.mul_(temporal), spatial, temporal)
 
-    def block(self, parts, hidden_states, grid):
-        return focal_block(self.library, parts, hidden_states, grid)
+    def block(self, layer, hidden_states, grid):
+        return focal_block(self.library, layer, hidden_states, grid)
 
     def _modulator(self, branch, context, gates, flat, projection, grad):
         """Projection of the gated sum over (B, T, H, W, C); two of its dimensions are one to the branch."""

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .focal_block import FocalBlockParts
 from .focal_designs import fuse_modulators, joint_modulator, spatial_modulator, temporal_modulator
 from .focal_ops import FocalModulation, focal_block, focal_feed_forward, focal_modulation, focal_projection
 from .layers import FrameDropPath, is_plain_linear, is_untouched
@@ -242,7 +241,7 @@ class VideoFocalNetLayer(GradientCheckpointingLayer):
     def forward(self, hidden_states, grid, output_modulators=False):
         if output_modulators or torch.is_grad_enabled():
             return self._by_operation(hidden_states, grid, output_modulators)
-        return focal_block(self._parts, hidden_states, grid, lambda: self._by_operation(hidden_states, grid)[0]), None
+        return focal_block(self, hidden_states, grid, lambda: self._by_operation(hidden_states, grid)[0]), None
 
     def _by_operation(self, hidden_states, grid, output_modulators=False):
         branch = hidden_states if self.use_postln else self.norm1(hidden_states)
@@ -253,14 +252,13 @@ class VideoFocalNetLayer(GradientCheckpointingLayer):
         branch = self.norm2(self.mlp(hidden_states)) if self.use_postln else self.mlp(self.norm2(hidden_states))
         return self._add(hidden_states, branch, self.layer_scale2, grid), shown
 
-    def _parts(self):
-        """`FocalBlockParts`; None where the block is another than the published one, or a module more than its computation."""
+    def is_plain(self):
+        """Whether it is the published block, and every module in it nothing but its computation: no adapter, no hook, no other class."""
         modulation, mlp = self.modulation, self.mlp
         if type(modulation) is not VideoFocalNetModulation or type(mlp) is not VideoFocalNetMLP:
-            return None
+            return False
         if not modulation.is_published or self._may_drop():
-            return None
-        spatial_kernels, temporal_kernels = modulation.kernels
+            return False
         linears = [
             modulation.projection_in,
             modulation.projection_context,
@@ -272,31 +270,13 @@ class VideoFocalNetLayer(GradientCheckpointingLayer):
             linears += [modulation.projection_in_temporal, modulation.projection_context_temporal]
         norms = self.norm1, self.norm2, modulation.norm
         others = modulation, mlp, modulation.dropout, mlp.dropout, self.drop_path, *norms
+        spatial_kernels, temporal_kernels = modulation.kernels
         parameters = *spatial_kernels, *temporal_kernels, self.layer_scale1, self.layer_scale2
-        if not (
+        return (
             all(map(is_plain_linear, linears))
             and all(map(is_untouched, others))
             and all(type(norm) in (nn.LayerNorm, nn.Identity) for norm in norms)
             and all(parameter is None or type(parameter) is nn.Parameter for parameter in parameters)
-        ):
-            return None
-        return FocalBlockParts(
-            norm1=self.norm1,
-            projection_in=modulation.projection_in,
-            projection_in_temporal=modulation.projection_in_temporal,
-            spatial_kernels=spatial_kernels,
-            temporal_kernels=temporal_kernels,
-            projection_context=modulation.projection_context,
-            projection_context_temporal=modulation.projection_context_temporal,
-            norm=modulation.norm,
-            projection_out=modulation.projection_out,
-            norm2=self.norm2,
-            fc1=mlp.fc1,
-            fc2=mlp.fc2,
-            scale1=self.layer_scale1,
-            scale2=self.layer_scale2,
-            normalize=modulation.normalize,
-            postln=self.use_postln,
         )
 
     def _may_drop(self):
